@@ -1,0 +1,25 @@
+"""Every error this package raises on purpose. The docstring is the message when none is given."""
+
+from __future__ import annotations
+
+from inspect import getdoc
+
+
+class CeleryObserveError(Exception):
+    """celery-observe could not do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        """Take `message` (which says what to do about it), or the docstring of the class without one."""
+        super().__init__(message or getdoc(type(self)))
+
+
+class SettingsError(CeleryObserveError):
+    """A setting is unknown, of the wrong type, or contradicts another: see `celery-observe run --help`."""
+
+
+class AppError(SettingsError):
+    """The Celery app could not be loaded: give --app as MODULE or MODULE:ATTRIBUTE."""
+
+
+class StreamError(CeleryObserveError):
+    """The connection to the broker's event stream is lost or could not be made."""
