@@ -1,0 +1,74 @@
+# The doors of the project. `make help` lists them.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check --quiet
+ARGS   ?=
+# How many test processes: most of them wait for servers most of the time.
+JOBS   ?= 4
+
+# Directories too: their time changes when a file is deleted.
+SOURCES := pyproject.toml README.md LICENSE $(shell find celery_observe -name __pycache__ -prune -o -print)
+
+.PHONY: help demo test check lint types format lock clean
+
+help:
+	@echo 'make demo [ARGS="--duration 20"]   the whole product at work, with a broker of its own'
+	@echo 'make test [ARGS="tests/unit -x"]   everything: lint, types, then all tests against the built wheel'
+	@echo 'make check                         the same: lint + types + tests, what CI runs'
+	@echo 'make lint | types | format         one of them alone'
+	@echo 'make lock                          pin the newest dependencies in requirements/'
+	@echo 'make clean                         remove what the above have made'
+
+demo: $(VENV)/.wheel
+	$(BIN)/celery-observe demo $(ARGS)
+
+check: test
+
+test: lint types $(VENV)/.wheel $(VENV)/.services
+	TEST_THE_WHEEL=1 $(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/bin/pip:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: requirements/demo.txt | $(VENV)/bin/pip
+	$(PIP) install --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt | $(VENV)/bin/pip
+	$(PIP) install --require-hashes -r $<
+	@touch $@
+
+# A wheel is built and installed, never the checkout: what is run and tested is what is shipped.
+$(VENV)/.wheel: $(SOURCES) $(VENV)/.demo
+	$(PIP) install --no-deps --no-build-isolation --force-reinstall .
+	@touch $@
+
+$(VENV)/.services: scripts/install-test-services | $(VENV)/bin/pip
+	scripts/install-test-services
+	@touch $@
+
+COMPILE = $(BIN)/uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock' --quiet
+
+lock: | $(VENV)/bin/pip
+	$(PIP) install uv
+	$(COMPILE) --extra demo --group build --output-file requirements/demo.txt
+	$(COMPILE) --all-extras --group dev --constraints requirements/demo.txt --output-file requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
