@@ -23,3 +23,7 @@ class AppError(SettingsError):
 
 class StreamError(CeleryObserveError):
     """The connection to the broker's event stream is lost or could not be made."""
+
+
+class ExpositionError(CeleryObserveError):
+    """The metrics cannot be served over HTTP: check --host, --port and the TLS and auth files."""

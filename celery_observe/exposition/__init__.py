@@ -1,0 +1,182 @@
+"""The metrics over HTTP: /metrics, /healthz, /readyz and a landing page, served by one thread of its own.
+
+Nothing here talks to a broker: a request renders what other threads have written and is answered at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import threading
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+from tornado.ioloop import PeriodicCallback
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
+from celery_observe.errors import ExpositionError
+from celery_observe.exposition.access import Access
+from celery_observe.exposition.endpoints import (
+    Healthy,
+    Landing,
+    Metrics,
+    NotFound,
+    Page,
+    Readiness,
+    Ready,
+    Site,
+    log_request,
+)
+from celery_observe.exposition.server import SWEEP_INTERVAL, Listener, Server, bounded_server
+from celery_observe.exposition.tls import server_context
+
+__all__ = ["Exposition", "HttpSettings", "Page", "Readiness"]
+
+JOIN_TIMEOUT = 2.0
+"""Seconds that `stop` waits for the thread in all: part of the three that a SIGTERM may take."""
+
+BACKLOG = 1024
+"""Connections that the kernel keeps for us while a page is being rendered."""
+
+FIXES = {
+    errno.EADDRINUSE: "stop what listens there, or choose another --port",
+    errno.EACCES: "choose a --port above 1023",
+}
+
+File = str | PathLike[str] | None
+
+log = structlog.get_logger()
+
+
+class HttpSettings(Protocol):
+    """Where to listen, and who may read. Files are read again when they change; None means not asked for."""
+
+    @property
+    def host(self) -> str:
+        """An address or a name of this machine; "" for all its addresses."""
+
+    @property
+    def port(self) -> int:
+        """0 takes a free one."""
+
+    @property
+    def tls_cert_file(self) -> File:
+        """PEM: the server's certificate and its chain."""
+
+    @property
+    def tls_key_file(self) -> File:
+        """PEM: the certificate's key, unless it stands in the certificate's file."""
+
+    @property
+    def tls_client_ca_file(self) -> File:
+        """PEM: clients must show a certificate signed by one of these."""
+
+    @property
+    def basic_auth_file(self) -> File:
+        """A line `user:password` for each who may read."""
+
+    @property
+    def bearer_token_file(self) -> File:
+        """A line for each token that may read."""
+
+
+class Exposition:
+    """The HTTP server. A password or a token lets in, if asked for; a client certificate comes on top."""
+
+    def __init__(
+        self,
+        settings: HttpSettings,
+        render: Page,
+        readiness: Callable[[], Readiness],
+        health: Callable[[], Readiness],
+    ) -> None:
+        """Take what to serve. All three are called in this server's thread, and must not block."""
+        self.port = settings.port
+        self._settings = settings
+        self._served = (render, readiness, health)
+        self._server: Server | None = None
+        self._thread: threading.Thread | None = None
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._stopping = asyncio.Event()
+
+    @property
+    def evicted(self) -> int:
+        """How many connections have been closed to make room, or because their answer was not read."""
+        return self._server.evicted if self._server else 0
+
+    def start(self) -> None:
+        """Listen, and serve in a thread. Raises ExpositionError: a file is unusable or the port is taken."""
+        settings = self._settings
+        application = self._application()
+        tls = server_context(
+            _path(settings.tls_cert_file), _path(settings.tls_key_file), _path(settings.tls_client_ca_file)
+        )
+        sockets = _bind(settings.host, settings.port)
+        self.port = sockets[0].getsockname()[1]
+        self._server = bounded_server(application)
+        listener = Listener(sockets, self._server, tls)
+        self._runner.get_loop()  # made here, so that `stop` finds it however soon it comes
+        self._thread = threading.Thread(
+            target=self._run, args=(listener, self._server), name="observe-http", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more, let answers under way be read for a second, close everything. Idempotent."""
+        if self._thread is None or not self._thread.is_alive():
+            return
+        self._runner.get_loop().call_soon_threadsafe(self._stopping.set)
+        self._thread.join(JOIN_TIMEOUT)
+
+    def _application(self) -> Application:
+        settings = self._settings
+        access = Access(_path(settings.basic_auth_file), _path(settings.bearer_token_file))
+        site = {"site": Site(*self._served, access, client_certificates=bool(settings.tls_client_ca_file))}
+        return Application(
+            [
+                ("/metrics", Metrics, site),
+                ("/healthz", Healthy, site),
+                ("/readyz", Ready, site),
+                ("/", Landing, site),
+            ],
+            default_handler_class=NotFound,
+            default_handler_args=site,
+            log_function=log_request,
+        )
+
+    def _run(self, listener: Listener, server: Server) -> None:
+        with self._runner:
+            self._runner.run(self._serve(listener, server))
+
+    async def _serve(self, listener: Listener, server: Server) -> None:
+        asyncio.get_running_loop().set_exception_handler(_log_unhandled)
+        sweeper = PeriodicCallback(server.close_stalled, SWEEP_INTERVAL * 1000)
+        sweeper.start()
+        listener.start()
+        await self._stopping.wait()
+        listener.stop()
+        sweeper.stop()
+        await server.drain()
+
+
+def _bind(host: str, port: int) -> list[socket.socket]:
+    try:
+        return bind_sockets(port, host, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        number, reason = (error.errno, error.strerror) if isinstance(error, OSError) else (None, error)
+        fix = FIXES.get(number or 0, "--host must be an address of this machine, --port at most 65535")
+        message = f"cannot listen on {host or '*'}:{port}: {reason}; {fix}"
+        raise ExpositionError(message) from None
+
+
+def _log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log.error("http_loop_error", error=context["message"], exc_info=context.get("exception"))
+
+
+def _path(file: File) -> Path | None:
+    return Path(file) if file else None
