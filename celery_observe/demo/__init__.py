@@ -1,0 +1,26 @@
+"""The demo: a shop on real Celery workers, its broker, a steady load, and the exporter that watches them.
+
+`stage` is the run itself; `shop` the Celery app, `load` its customers, `broker` the embedded server; `processes` are
+the children and `guardian` what ends them in any case; `page` is a reading of /metrics, `summary` what is shown of
+it, and `terminal` where.
+"""
+
+from __future__ import annotations
+
+__all__ = ["run"]
+
+
+def run(*, broker: str | None = None, port: int | None = None, duration: float | None = None) -> int:
+    """Run the demo until Ctrl-C, SIGTERM, or the end of `duration`; return the exit code.
+
+    Args:
+        broker: URL of a broker to use; without one an embedded broker is started.
+        port: of the exporter, on loopback; without one 9808, or a free port if that is taken.
+        duration: seconds of load, after which tasks in flight may end; without one it runs until stopped.
+
+    Raises:
+        DemoError: a child died, the port is taken, or the broker cannot be used.
+    """
+    from celery_observe.demo import stage  # noqa: PLC0415 - workers import this package for the shop alone
+
+    return stage.run(given_broker=broker, given_port=port, duration=duration)

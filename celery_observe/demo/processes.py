@@ -1,0 +1,181 @@
+"""The children of the demo: started together, watched, and gone when it is gone."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+from celery_observe.demo import guardian
+from celery_observe.errors import DemoError
+from celery_observe.masking import mask_text
+
+LOOPBACK = "127.0.0.1"
+_TAIL_LINES = 12
+
+
+class Pause:
+    """Waits, unless the demo has been told to stop."""
+
+    def __init__(self) -> None:
+        # Of all that can be waited on, this alone may be put to from a signal handler.
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.stopped = False
+
+    def stop(self, signum: int, _frame: FrameType | None = None) -> None:
+        """End every wait from now on; fit to be a signal handler."""
+        self._signals.put(signum)
+
+    def __call__(self, seconds: float) -> bool:
+        """Wait so long; return False at once, and ever after, when told to stop."""
+        if not self.stopped:
+            try:
+                self.stopped = bool(self._signals.get(timeout=max(0.0, seconds)))
+            except queue.Empty:
+                return True
+        return False
+
+
+@contextmanager
+def stoppable() -> Iterator[Pause]:
+    """Let Ctrl-C, SIGTERM and a closed terminal stop the demo, each unless it is ignored (as nohup does)."""
+    pause = Pause()
+    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {signum: signal.getsignal(signum) for signum in watched}
+    for signum, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(signum, pause.stop)
+    try:
+        yield pause
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def is_free(port: int) -> bool:
+    """Tell whether nothing listens on this port of the loopback interface."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+class Family:
+    """Child processes in one process group, with a temporary folder for their logs.
+
+    The group is led by the guardian, which ends all of it should this process die without leaving the context. It
+    is another group than the terminal's, so that Ctrl-C reaches this process alone.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._group = 0
+
+    def __enter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix="celery-observe-demo-"))
+        command = [sys.executable, "-I", "-S", guardian.__file__, str(self.folder)]
+        self._start("guardian", command, stdin=subprocess.PIPE)
+        self._group = self._children["guardian"].pid
+        return self
+
+    def start(self, name: str, command: Sequence[str]) -> None:
+        """Start a child; what it prints goes to its log in the folder."""
+        self._start(name, command, stdin=subprocess.DEVNULL)
+
+    def _start(self, name: str, command: Sequence[str], *, stdin: int) -> None:
+        with self._log(name).open("wb") as log:
+            self._children[name] = subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env=self._environment,
+                process_group=self._group,
+            )
+
+    def check(self) -> None:
+        """Make sure that every child lives.
+
+        Raises:
+            DemoError: one does not; with the end of its log.
+        """
+        for name, child in self._children.items():
+            if child.poll() is not None:
+                raise DemoError(
+                    f"{name} {_ending(child.returncode)}. The end of its log:\n{self._tail(name)}"
+                )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ask all but broker and guardian to end, give them 2 s, kill what is left of the group, and reap."""
+        polite = [child for name, child in self._children.items() if name not in {"guardian", "broker"}]
+        for child in polite:
+            child.terminate()
+        _wait(polite, seconds=2.0)
+        self._kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _kill(self) -> None:
+        try:
+            os.killpg(self._group, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        finally:
+            for child in self._children.values():
+                child.communicate()
+        _wait_for_group(self._group, seconds=2.0)
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def _tail(self, name: str) -> str:
+        lines = self._log(name).read_text(errors="replace").splitlines()
+        return "\n".join(f"  {mask_text(line)}" for line in lines[-_TAIL_LINES:])
+
+
+def _ending(code: int) -> str:
+    return f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+
+
+def _wait(children: Sequence[subprocess.Popen[bytes]], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for child in children:
+        try:
+            child.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _wait_for_group(group: int, *, seconds: float) -> None:
+    """Wait until the last grandchild is gone, which only the system reaps."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except OSError:
+            return
+        time.sleep(0.02)

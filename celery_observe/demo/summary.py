@@ -1,0 +1,176 @@
+"""What the demo shows: the exporter's numbers by task, and whether they add up."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from celery_observe.demo.page import Page
+from celery_observe.demo.shop import TASKS
+from celery_observe.fact import Outcome
+from celery_observe.metrics import observer, tasks, workers
+
+_COLUMNS = (
+    "task",
+    "published",
+    "running",
+    "succeeded",
+    "failed",
+    "retried",
+    "other",
+    "p50",
+    "p95",
+    "wait p95",
+)
+_WIDTHS = (17, 9, 7, 9, 6, 7, 5, 7, 7, 8)
+_SHOWN = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.RETRIED)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What is known of one task, or of all. Times are in seconds, NaN when nothing was measured."""
+
+    task: str
+    published: int
+    running: int
+    outcomes: Counter[str]
+    runtime_p50: float
+    runtime_p95: float
+    queue_wait_p95: float
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the texts of the table's columns."""
+        shown = [self.outcomes[outcome] for outcome in _SHOWN]
+        counts = (self.published, self.running, *shown, self.outcomes.total() - sum(shown))
+        times = (self.runtime_p50, self.runtime_p95, self.queue_wait_p95)
+        return (self.task, *(str(count) if count else "·" for count in counts), *map(duration, times))
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """One reading of /metrics beside the number of tasks that the load has published."""
+
+    load: int
+    rows: tuple[Row, ...]
+    total: Row
+    causes: Counter[str]
+    workers_up: int
+    workers: int
+    unobserved: int
+    lag: float
+
+    @property
+    def final(self) -> int:
+        """Tasks that have ended: retried is no end."""
+        return self.total.outcomes.total() - self.total.outcomes[Outcome.RETRIED]
+
+    @property
+    def in_flight(self) -> int:
+        """Messages published, for the first time or a retry, whose attempt has no outcome yet."""
+        return self.total.published - self.total.outcomes.total()
+
+    @property
+    def unaccounted(self) -> int:
+        """Tasks of the load that are missing from the exporter's numbers; negative when it has too many."""
+        return self.load - self.final - self.in_flight
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that was published has ended, and is counted."""
+        return self.unaccounted == 0 and self.in_flight == 0
+
+
+def summarise(page: Page, load: int) -> Summary:
+    """Read from a page all that is shown. Tasks that are not the shop's are left out."""
+    up = page.by(workers.UP, "worker")
+    rows = tuple(_row(page, task) for task in TASKS)
+    return Summary(
+        load=load,
+        rows=rows,
+        total=_total(page, rows),
+        causes=sum((page.by(tasks.FAILURES, "cause", task=task) for task in TASKS), Counter()),
+        workers_up=up.total(),
+        workers=len(up),
+        unobserved=int(page.total(observer.TASKS_UNOBSERVED)),
+        lag=page.largest(observer.EVENT_LAG),
+    )
+
+
+def _row(page: Page, task: str) -> Row:
+    return Row(
+        task=task,
+        published=int(page.total(tasks.PUBLISHED, task=task)),
+        running=int(page.total(tasks.RUNNING, task=task)),
+        outcomes=page.by(tasks.OUTCOMES, "outcome", task=task),
+        runtime_p50=page.quantile(0.5, tasks.RUNTIME, task=task),
+        runtime_p95=page.quantile(0.95, tasks.RUNTIME, task=task),
+        queue_wait_p95=page.quantile(0.95, tasks.QUEUE_WAIT, task=task),
+    )
+
+
+def _total(page: Page, rows: Iterable[Row]) -> Row:
+    return Row(
+        task="all",
+        published=sum(row.published for row in rows),
+        running=sum(row.running for row in rows),
+        outcomes=sum((row.outcomes for row in rows), Counter()),
+        runtime_p50=page.quantile(0.5, tasks.RUNTIME),
+        runtime_p95=page.quantile(0.95, tasks.RUNTIME),
+        queue_wait_p95=page.quantile(0.95, tasks.QUEUE_WAIT),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Write a time with two significant digits or so: 4 ms, 1.2 s, 3 min; nothing for NaN."""
+    if math.isnan(seconds):
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min"  # noqa: PLR2004 - see the docstring
+
+
+def status(summary: Summary) -> str:
+    """Return the summary in a line: for logs, where a table each second would be noise."""
+    return (
+        f"published {summary.total.published}, running {summary.total.running}; {_counts(summary.total.outcomes)}; "
+        f"{summary.workers_up} of {summary.workers} workers up; {_belief(summary)}"
+    )
+
+
+def table(summary: Summary) -> list[str]:
+    """Return the summary in lines: one screen, at most 24 lines of 96 columns."""
+    return [
+        _line(_COLUMNS),
+        *(_line(row.cells()) for row in summary.rows),
+        _line(summary.total.cells()),
+        "",
+        f"outcomes    {_counts(summary.total.outcomes)}",
+        f"causes      {_counts(summary.causes)}",
+        f"workers     {summary.workers_up} of {summary.workers} up",
+        f"belief      {_belief(summary)}",
+        f"self-check  {check(summary)}",
+    ]
+
+
+def check(summary: Summary) -> str:
+    """Say whether every task that the load published is in the exporter's numbers."""
+    equal, verdict = ("=", "all accounted for") if not summary.unaccounted else ("≠", "not all accounted for")
+    ends = f"{summary.final} final outcomes + {summary.in_flight} in flight"
+    return f"load published {summary.load} {equal} {ends}: {verdict}"
+
+
+def _belief(summary: Summary) -> str:
+    return f"{summary.unobserved} tasks unobserved, event lag {duration(summary.lag) or 'unknown'}"
+
+
+def _counts(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "none yet"
+
+
+def _line(cells: Iterable[str]) -> str:
+    task, *numbers = (
+        f"{cell:{align}{width}}"
+        for cell, width, align in zip(cells, _WIDTHS, "<" + ">" * (len(_WIDTHS) - 1), strict=True)
+    )
+    return " ".join((task, *numbers))

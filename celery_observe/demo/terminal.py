@@ -1,0 +1,50 @@
+"""Where the summary is shown: redrawn in place on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import os
+from typing import TextIO
+
+from celery_observe.demo.summary import Summary, status, table
+
+_LINES_EVERY = 5.0
+
+
+class Terminal:
+    """Shows a summary as often as it is told to; on something else than a terminal, a line each 5 s."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._live = out.isatty()
+        self._drawn = 0
+        self._next_line = _LINES_EVERY
+
+    def say(self, text: str) -> None:
+        """Print a text that stays."""
+        self._out.write(f"{text}\n")
+        self._out.flush()
+
+    def show(self, summary: Summary, elapsed: float) -> None:
+        """Show how things stand `elapsed` seconds into the run."""
+        if self._live:
+            self._draw([f"{elapsed:.0f} s", *table(summary)])
+        elif elapsed >= self._next_line:
+            self._next_line += _LINES_EVERY
+            self.say(f"{elapsed:3.0f} s  {status(summary)}")
+
+    def finish(self, summary: Summary, elapsed: float) -> None:
+        """Show how things stood in the end."""
+        lines = [f"after {elapsed:.0f} s", *table(summary)]
+        if self._live:
+            self._draw(lines)
+        else:
+            self.say("\n".join(["", *lines]))
+
+    def _draw(self, lines: list[str]) -> None:
+        """Write over what was drawn before: at once, so it does not flicker, and cut, so it does not scroll."""
+        size = os.get_terminal_size(self._out.fileno())
+        visible = [line[: size.columns - 1] for line in lines[: size.lines - 1]]
+        up = f"\x1b[{self._drawn}F" if self._drawn else ""
+        self._out.write(up + "".join(f"{line}\x1b[K\n" for line in visible) + "\x1b[J")
+        self._out.flush()
+        self._drawn = len(visible)
