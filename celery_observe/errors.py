@@ -27,3 +27,7 @@ class StreamError(CeleryObserveError):
 
 class ExpositionError(CeleryObserveError):
     """The metrics cannot be served over HTTP: check --host, --port and the TLS and auth files."""
+
+
+class DemoError(CeleryObserveError):
+    """The demo could not start, or one of its processes died."""
