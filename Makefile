@@ -9,7 +9,7 @@ ARGS   ?=
 JOBS   ?= 4
 
 # Directories too: their time changes when a file is deleted.
-SOURCES := pyproject.toml README.md LICENSE $(shell find celery_observe -name __pycache__ -prune -o -print)
+SOURCES := pyproject.toml $(wildcard README.md) LICENSE $(shell find celery_observe -name __pycache__ -prune -o -print)
 
 .PHONY: help demo test check lint types format lock clean
 

@@ -1,0 +1,128 @@
+"""The fixtures of all tests, and the order in which tests run. See tests/README.md."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from services import ports, rabbitmq
+from services.certificates import Certificates
+from services.exporter import Exporter
+from services.rabbitmq import RabbitMQ
+from services.redis import Redis
+from services.sentinel import Sentinel
+from services.worker import Worker
+
+# Folders of tests/ that come first; the others start servers.
+FAST_FOLDERS = ("unit", "house")
+
+# The fixtures that start something → the marker of the tests that use them.
+MARKER_OF_FIXTURE = {
+    "start_redis": "redis",
+    "redis_sentinel": "redis",
+    "rabbitmq_server": "rabbitmq",
+    "celery_worker": "workers",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they start, keep those of RabbitMQ in one process, and put fast ones first."""
+    for item in items:
+        used = set(getattr(item, "fixturenames", ()))
+        for marker in {MARKER_OF_FIXTURE[name] for name in used & MARKER_OF_FIXTURE.keys()}:
+            item.add_marker(marker)
+        if "rabbitmq_server" in used:
+            item.add_marker(pytest.mark.xdist_group("rabbitmq"))
+    items.sort(key=_folder_order)
+
+
+def _folder_order(item: pytest.Item) -> int:
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return FAST_FOLDERS.index(folder) if folder in FAST_FOLDERS else len(FAST_FOLDERS)
+
+
+def require(service: str, *, installed: bool) -> None:
+    """Skip the test, naming the service that is missing; in CI, fail it."""
+    if installed:
+        return
+    reason = f"{service} is not installed (make test installs it)"
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def processes() -> Iterator[ExitStack]:
+    """Everything that this test has started; ended in reverse order."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    return ports.free_port()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A certificate authority, and what it issued to a loopback server and to a client."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def start_redis(processes: ExitStack, tmp_path: Path) -> Callable[..., Redis]:
+    """Start a Redis of this test's own: `start_redis("--maxmemory", "1mb", password="p")`."""
+    require("redis-server", installed=shutil.which("redis-server") is not None)
+
+    def start(*config: str, password: str | None = None, tls: Certificates | None = None) -> Redis:
+        return processes.enter_context(Redis(tmp_path, *config, password=password, tls=tls))
+
+    return start
+
+
+@pytest.fixture
+def redis_server(start_redis: Callable[..., Redis]) -> Redis:
+    """A plain Redis of this test's own."""
+    return start_redis()
+
+
+@pytest.fixture
+def redis_sentinel(processes: ExitStack, tmp_path: Path) -> Sentinel:
+    """A sentinel with a master and a replica of this test's own."""
+    require("redis-server", installed=shutil.which("redis-server") is not None)
+    return processes.enter_context(Sentinel(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """The one RabbitMQ of a test run; the tests that use it run one after another."""
+    require("rabbitmq-server", installed=rabbitmq.installed())
+    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
+
+
+@pytest.fixture
+def rabbitmq_url(rabbitmq_server: RabbitMQ) -> str:
+    """The broker URL of a virtual host that no other test uses."""
+    if not rabbitmq_server.running:  # a test had stopped it
+        rabbitmq_server.start()
+    return rabbitmq_server.new_virtual_host()
+
+
+@pytest.fixture
+def celery_worker(processes: ExitStack, tmp_path: Path) -> Callable[..., Worker]:
+    """Start a Celery worker and wait until it consumes: `celery_worker(broker_url, pool="prefork")`."""
+    return lambda *args, **options: processes.enter_context(Worker(tmp_path, *args, **options))
+
+
+@pytest.fixture
+def exporter(processes: ExitStack, tmp_path: Path) -> Callable[..., Exporter]:
+    """Start the exporter and wait until it serves: `exporter(url, arguments=("--enable-events",))`."""
+    return lambda *args, **options: processes.enter_context(Exporter(tmp_path, *args, **options))
