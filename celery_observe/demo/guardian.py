@@ -1,9 +1,9 @@
 """Outlives the demo by a moment, to leave nothing of it behind however it died, SIGKILL included.
 
-A script of the standard library alone, run with the demo's temporary folder as its argument and a pipe from the
-demo as its standard input. It leads the process group that all children of the demo are in. The system closes the
-pipe when the demo is gone; unlike Linux's parent-death signal, that holds on every POSIX system, and for
-grandchildren too.
+A script of the standard library alone, run with the demo's temporary folder as its argument and a pipe from
+the demo as its input. It leads the process group that all children of the demo are in. The system closes
+the pipe when the demo is gone; unlike Linux's parent-death signal, that holds on every POSIX system, and
+the group has the grandchildren too.
 """
 
 from __future__ import annotations

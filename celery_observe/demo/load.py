@@ -79,34 +79,21 @@ class Counterpart(Protocol):
 
 
 class Shop:
-    """The counterpart that is a Celery app on a broker.
+    """The counterpart that is a Celery app."""
 
-    It holds a connection of its own: an app would let CELERY_BROKER_URL decide where the orders go.
-    """
-
-    def __init__(self, app: Celery, url: str) -> None:
+    def __init__(self, app: Celery) -> None:
         self._app = app
-        self._connection = app.connection_for_write(url)
-        self._producer = app.amqp.Producer(self._connection)
 
     def publish(self, call: Call) -> str:
         """Publish a task; return its id. Raises kombu's OperationalError when the broker is gone."""
         result = self._app.send_task(
-            call.task,
-            kwargs=call.arguments,
-            countdown=call.countdown or None,
-            expires=call.expires,
-            producer=self._producer,
+            call.task, kwargs=call.arguments, countdown=call.countdown or None, expires=call.expires
         )
         return str(result.id)
 
     def revoke(self, uuid: str, *, terminate: bool) -> None:
         """Tell every worker not to run a task, or to end it."""
-        self._app.control.revoke(uuid, terminate=terminate, connection=self._connection)
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._connection.release()
+        self._app.control.revoke(uuid, terminate=terminate)
 
 
 class Load:

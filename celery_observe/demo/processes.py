@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import shutil
@@ -11,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -28,23 +29,28 @@ _TAIL_LINES = 12
 class Pause:
     """Waits, unless the demo has been told to stop."""
 
-    def __init__(self) -> None:
-        # Of all that can be waited on, this alone may be put to from a signal handler.
-        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self.stopped = False
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told: queue.SimpleQueue[None] = queue.SimpleQueue()  # unlike an event, safe in a signal handler
+        self._told_at = math.inf
 
-    def stop(self, signum: int, _frame: FrameType | None = None) -> None:
-        """End every wait from now on; fit to be a signal handler."""
-        self._signals.put(signum)
+    def stop(self, _signum: int = 0, _frame: FrameType | None = None) -> None:
+        """End every wait from now on; fit to be a signal handler.
+
+        Raises:
+            KeyboardInterrupt: it was told more than a second ago, so it must be stuck.
+        """
+        if self._clock() > self._told_at + 1:
+            raise KeyboardInterrupt
+        self._told_at = min(self._told_at, self._clock())
+        self._told.put(None)
 
     def __call__(self, seconds: float) -> bool:
         """Wait so long; return False at once, and ever after, when told to stop."""
-        if not self.stopped:
-            try:
-                self.stopped = bool(self._signals.get(timeout=max(0.0, seconds)))
-            except queue.Empty:
-                return True
-        return False
+        if self._told_at == math.inf:
+            with suppress(queue.Empty):
+                self._told.get(timeout=seconds)
+        return self._told_at == math.inf
 
 
 @contextmanager
@@ -84,8 +90,8 @@ def free_port() -> int:
 class Family:
     """Child processes in one process group, with a temporary folder for their logs.
 
-    The group is led by the guardian, which ends all of it should this process die without leaving the context. It
-    is another group than the terminal's, so that Ctrl-C reaches this process alone.
+    The group is led by the guardian, which ends all of it if this process dies without leaving the context.
+    It is another group than the terminal's, so that Ctrl-C reaches this process alone.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -124,9 +130,7 @@ class Family:
         """
         for name, child in self._children.items():
             if child.poll() is not None:
-                raise DemoError(
-                    f"{name} {_ending(child.returncode)}. The end of its log:\n{self._tail(name)}"
-                )
+                raise DemoError(f"{name} {_ending(child.returncode)}. The end of its log:\n{self._tail(name)}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 
 from kombu.exceptions import OperationalError
 
@@ -55,6 +54,7 @@ def run(*, given_broker: str | None, given_port: int | None, duration: float | N
     terminal = Terminal(sys.stdout)
     port = _choose_port(given_port, terminal)
     url = given_broker or f"redis://{LOOPBACK}:{free_port()}/0"
+    broker.connect(app, url)
     # Not by arguments, which every user of a machine may read of every process.
     children = environment(CELERY_BROKER_URL=url, CELERY_OBSERVE_BROKER=url)
     with stoppable() as pause, Family(children) as family:
@@ -63,6 +63,7 @@ def run(*, given_broker: str | None, given_port: int | None, duration: float | N
             if stage.prepare(embedded=given_broker is None):
                 stage.play(duration)
         except OperationalError as error:
+            pause(1.0)  # what ran the server notices its death within half a second
             family.check()
             raise DemoError(f"the broker {mask_url(url)} does not answer: {mask_text(str(error))}") from error
     return 0
@@ -98,10 +99,8 @@ class Stage:
             if not self._until("the broker", lambda: not is_free(port)):
                 return False
         else:
-            broker.require_unused(app, self._url, QUEUES)
-        self._family.start(
-            "exporter", [sys.executable, "-m", "celery_observe", "run", "--port", str(self._port)]
-        )
+            broker.require_unused(app, QUEUES)
+        self._family.start("exporter", [sys.executable, "-m", "celery_observe", "run", "--port", str(self._port)])
         for queue in QUEUES:
             self._family.start(f"worker {queue}", _worker(queue))
         return self._until("the exporter", self._ready) and self._introduce()
@@ -136,10 +135,9 @@ class Stage:
 
     def play(self, duration: float | None) -> None:
         """Play the load and show what the exporter makes of it, until stopped or over and settled."""
-        with closing(Shop(app, self._url)) as shop:
-            load = Load(shop, plan(_SEED), rate=_TASKS_PER_SECOND, clock=time.monotonic)
-            last = self._perform(load, math.inf if duration is None else duration)
-            self._terminal.finish(self._read(load.published.total()), last)
+        load = Load(Shop(app), plan(_SEED), rate=_TASKS_PER_SECOND, clock=time.monotonic)
+        elapsed = self._perform(load, math.inf if duration is None else duration)
+        self._terminal.finish(self._read(load.published.total()), elapsed)
 
     def _perform(self, load: Load, duration: float) -> float:
         """Play the load; return the time it took."""

@@ -132,10 +132,8 @@ def duration(seconds: float) -> str:
 
 def status(summary: Summary) -> str:
     """Return the summary in a line: for logs, where a table each second would be noise."""
-    return (
-        f"published {summary.total.published}, running {summary.total.running}; {_counts(summary.total.outcomes)}; "
-        f"{summary.workers_up} of {summary.workers} workers up; {_belief(summary)}"
-    )
+    counts = f"published {summary.total.published}, running {summary.total.running}"
+    return f"{counts}; {_counts(summary.total.outcomes)}; {_workers(summary)}; {_belief(summary)}"
 
 
 def table(summary: Summary) -> list[str]:
@@ -147,7 +145,7 @@ def table(summary: Summary) -> list[str]:
         "",
         f"outcomes    {_counts(summary.total.outcomes)}",
         f"causes      {_counts(summary.causes)}",
-        f"workers     {summary.workers_up} of {summary.workers} up",
+        f"workers     {_workers(summary)}",
         f"belief      {_belief(summary)}",
         f"self-check  {check(summary)}",
     ]
@@ -158,6 +156,10 @@ def check(summary: Summary) -> str:
     equal, verdict = ("=", "all accounted for") if not summary.unaccounted else ("≠", "not all accounted for")
     ends = f"{summary.final} final outcomes + {summary.in_flight} in flight"
     return f"load published {summary.load} {equal} {ends}: {verdict}"
+
+
+def _workers(summary: Summary) -> str:
+    return f"{summary.workers_up} of {summary.workers} workers up"
 
 
 def _belief(summary: Summary) -> str:

@@ -41,7 +41,7 @@ class Terminal:
             self.say("\n".join(["", *lines]))
 
     def _draw(self, lines: list[str]) -> None:
-        """Write over what was drawn before: at once, so it does not flicker, and cut, so it does not scroll."""
+        """Write over what was drawn before; at once, not to flicker, and cut, not to scroll."""
         size = os.get_terminal_size(self._out.fileno())
         visible = [line[: size.columns - 1] for line in lines[: size.lines - 1]]
         up = f"\x1b[{self._drawn}F" if self._drawn else ""
