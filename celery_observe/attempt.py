@@ -1,0 +1,83 @@
+"""What is kept of one attempt of a task, and the arithmetic of its times."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from celery_observe.fact import Outcome
+
+_CLOCK_TOLERANCE = 1.0
+"""Seconds by which the clocks of two hosts may differ before a negative time is dropped instead of read as zero."""
+_LONGEST = 10 * 365 * 86400.0
+"""Seconds; a longer time is a clock's mistake."""
+
+
+class Attempt(msgspec.Struct, gc=False):
+    """One attempt of a task. Times are Unix seconds by the clock of whoever did it; None where no event said."""
+
+    uuid: str
+    task: str
+    queue: str
+    retries: int = 0
+    first_published: float | None = None
+    """Of the first attempt of the task."""
+    published: float | None = None
+    eta: float | None = None
+    received: float | None = None
+    redelivered: float | None = None
+    started: float | None = None
+    worker: str = ""
+    outcome: Outcome | None = None
+    seeded: bool = False
+    """Known to run from a snapshot; the event of its start may follow."""
+    requeued: bool = False
+    """Its message went back to the queue."""
+    failed: bool = False
+    """Its failure was counted."""
+    era: int = 0
+    """The unbroken stretch of the stream in which it started."""
+    upcoming: Attempt | None = None
+    """The next attempt, announced before this one's end was."""
+
+    def queue_wait(self) -> float | None:
+        """Return the seconds from publish, or ETA if that is later, to start."""
+        return between_hosts(_later(self.published, self.eta), self.started)
+
+    def worker_wait(self) -> float | None:
+        """Return the seconds from receipt, or ETA if that is later, to start."""
+        return between_hosts(_later(self.received, self.eta), self.started)
+
+
+def on_one_host(start: float | None, end: float | None) -> float | None:
+    """Return the seconds between two times of one clock; None if one is unknown or the clock jumped."""
+    if start is None or end is None:
+        return None
+    seconds = end - start
+    return seconds if 0.0 <= seconds < _LONGEST else None
+
+
+def between_hosts(start: float | None, end: float | None) -> float | None:
+    """Return the seconds between times of two clocks; a small negative time is their difference and reads as zero."""
+    if start is None or end is None:
+        return None
+    seconds = end - start
+    if seconds < 0.0:
+        return 0.0 if seconds >= -_CLOCK_TOLERANCE else None
+    return seconds if seconds < _LONGEST else None
+
+
+def unix_time(eta: str) -> float | None:
+    """Return the Unix time of an ISO 8601 ``eta``, read as UTC where it names no zone; None if it is not one."""
+    try:
+        moment = datetime.fromisoformat(eta)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _later(time: float | None, eta: float | None) -> float | None:
+    return eta if time is not None and eta is not None and eta > time else time

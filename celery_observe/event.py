@@ -1,0 +1,191 @@
+"""Wire → Event: the JSON bodies of Celery's event stream as typed values.
+
+This is the only file that knows Celery's field names. Fields are those of ``celery/events/dispatcher.py``,
+``celery/worker/request.py``, ``celery/worker/heartbeat.py`` and ``celery/app/amqp.py``; what we have no use for
+(arguments, results, origins) is skipped by the decoder and never becomes a Python object.
+
+``timestamp`` is taken as it is sent: it is ``time.time()``, which is UTC whatever the time zone of the sender.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""A body above this many bytes is not decoded."""
+
+_Short = Annotated[str, msgspec.Meta(max_length=512)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Seconds = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
+
+
+class Malformed(enum.StrEnum):
+    """Why a message, or one event of a batch, could not be read."""
+
+    ENVELOPE = "envelope"
+    """The transport's wrapper around the body is broken."""
+    REFUSED_CONTENT = "refused_content"
+    """The body has a content type that is not accepted, such as pickle."""
+    TOO_LARGE = "too_large"
+    """The body, or a name in it, is longer than any real event."""
+    TOO_DEEP = "too_deep"
+    """The body nests deeper than the decoder follows."""
+    NOT_UTF8 = "not_utf8"
+    """The body is not UTF-8."""
+    NOT_JSON = "not_json"
+    """The body is not JSON, or is cut short."""
+    MISSING_FIELD = "missing_field"
+    """An event lacks its type, its time, or the task id that its type calls for."""
+    WRONG_TYPE = "wrong_type"
+    """A field has a type or a value that Celery never sends."""
+
+
+class Event(msgspec.Struct, gc=False):
+    """One thing Celery said. Times are Unix seconds; fields that a type does not carry are None."""
+
+    type: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    timestamp: _Seconds
+    hostname: _Short = ""
+    uuid: Annotated[str, msgspec.Meta(max_length=255)] | None = None
+    name: _Short | None = None
+    queue: _Short | None = None
+    retries: _Count | None = None
+    eta: _Short | None = None
+    runtime: _Seconds | None = None
+    exception: str | None = None
+    traceback: str | None = None
+    terminated: bool | None = None
+    expired: bool | None = None
+    requeue: bool | None = None
+    pid: int | None = None
+    freq: _Seconds | None = None
+    active: _Count | None = None
+    processed: _Count | None = None
+    loadavg: list[float] | None = None
+    sw_ver: _Short | None = None
+
+
+class RunningTask(msgspec.Struct, frozen=True):
+    """A task that a worker says it executes or holds. ``started`` is in Unix seconds, None while it waits."""
+
+    uuid: str
+    name: str
+    queue: str | None
+    started: float | None
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What one worker said of itself over remote control.
+
+    ``asked`` is the Unix time at which the question left: a task that started later may be missing.
+    ``queues`` are the names of the queues it consumes; None when it did not say.
+    """
+
+    worker: str
+    asked: float
+    active: tuple[RunningTask, ...]
+    reserved: tuple[RunningTask, ...]
+    queues: tuple[str, ...] | None
+
+
+_batch_decoder = msgspec.json.Decoder(list[Event])
+_event_decoder = msgspec.json.Decoder(Event)
+_raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Decoder:
+    """Decodes bodies, and reports what cannot be decoded through ``on_malformed``.
+
+    A body is one event or a list of them (``task.multi`` batches). The good events of a batch survive the bad.
+    """
+
+    def __init__(self, on_malformed: Callable[[Malformed], None]) -> None:
+        self._on_malformed = on_malformed
+
+    def decode(self, body: bytes) -> list[Event]:
+        """Return the events of one JSON body, in their order; never raises for bad input."""
+        try:
+            return [_event_decoder.decode(body)] if body[:1] == b"{" else _batch_decoder.decode(body)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return self._salvage(body)
+
+    def _salvage(self, body: bytes) -> list[Event]:
+        """Decode a body event by event, counting each that fails."""
+        if len(body) > MAX_BODY_BYTES:
+            self._on_malformed(Malformed.TOO_LARGE)
+            return []
+        try:
+            parts = _raw_decoder.decode(body) if body.lstrip()[:1] == b"[" else [msgspec.Raw(body)]
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            self._on_malformed(_reason(error))
+            return []
+        return [event for part in parts if (event := self._one(part)) is not None]
+
+    def _one(self, part: msgspec.Raw) -> Event | None:
+        try:
+            return _event_decoder.decode(part)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            self._on_malformed(_reason(error))
+            return None
+
+
+def _reason(error: Exception) -> Malformed:
+    if isinstance(error, RecursionError):
+        return Malformed.TOO_DEEP
+    if isinstance(error, UnicodeDecodeError):
+        return Malformed.NOT_UTF8
+    text = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        return Malformed.NOT_UTF8 if "utf-8" in text.lower() else Malformed.NOT_JSON
+    if "missing required field" in text:
+        return Malformed.MISSING_FIELD
+    return Malformed.TOO_LARGE if "of length <=" in text else Malformed.WRONG_TYPE
+
+
+class _Request(msgspec.Struct):
+    """A request as ``inspect active`` and ``inspect reserved`` describe it (``celery/worker/request.py: info``)."""
+
+    id: str
+    name: _Short
+    time_start: float | None = None
+    delivery_info: dict[str, Any] = {}
+
+
+def snapshot(
+    worker: str,
+    asked: float,
+    active: Iterable[Mapping[str, Any]],
+    reserved: Iterable[Mapping[str, Any]],
+    queues: Iterable[Mapping[str, Any]] | None,
+) -> Snapshot:
+    """Build a Snapshot from the replies of ``inspect active``, ``reserved`` and ``active_queues`` of one worker.
+
+    A queue is named only where the task's routing key is the name of a queue that the worker consumes.
+    Raises msgspec.ValidationError for replies that Celery does not give.
+    """
+    names = None if queues is None else tuple(str(queue["name"]) for queue in queues if "name" in queue)
+    known = frozenset(names or ())
+    return Snapshot(
+        worker=worker,
+        asked=asked,
+        active=tuple(_running(item, known) for item in active),
+        reserved=tuple(_running(item, known) for item in reserved),
+        queues=names,
+    )
+
+
+def _running(item: Mapping[str, Any], queues: frozenset[str]) -> RunningTask:
+    request = msgspec.convert(item, _Request)
+    routing_key = request.delivery_info.get("routing_key")
+    return RunningTask(
+        uuid=request.id,
+        name=request.name,
+        queue=routing_key if routing_key in queues else None,
+        started=request.time_start,
+    )

@@ -1,0 +1,201 @@
+"""Facts: what events mean once joined with what came before.
+
+The tracker makes them, the declarations in ``metrics/`` say which of them they count. An attribute has the name of
+the label it becomes. Times are Unix seconds, durations seconds; a duration that cannot be known is None.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Outcome(enum.StrEnum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    RETRIED = "retried"
+    REVOKED = "revoked"
+    """Revoked before it started."""
+    EXPIRED = "expired"
+    """Its ``expires`` had passed before it started."""
+    TERMINATED = "terminated"
+    """Revoked with ``terminate`` while it ran."""
+    REJECTED = "rejected"
+    """Rejected by the task, or put back on the queue after its child was lost."""
+    IGNORED = "ignored"
+    """Ended by ``Ignore`` or replaced by another task, of which Celery sends no event."""
+    CANCELLED = "cancelled"
+    """Cancelled by the worker, which lost its connection or shut down; the broker delivers it again."""
+    UNREGISTERED = "unregistered"
+    """No such task in the worker."""
+    VANISHED = "vanished"
+    """Started and gone without a word: its worker died, its child exited silently, or its last event was lost."""
+
+
+class Cause(enum.StrEnum):
+    """What made an attempt fail."""
+
+    EXCEPTION = "exception"
+    SOFT_TIME_LIMIT = "soft_time_limit"
+    HARD_TIME_LIMIT = "hard_time_limit"
+    WORKER_LOST = "worker_lost"
+    """The pool child exited by itself."""
+    OOM_OR_SIGNAL = "oom_or_signal"
+    """The pool child was killed by a signal: the kernel's out-of-memory killer, or an operator."""
+    UNREGISTERED = "unregistered"
+    ENCODE_ERROR = "encode_error"
+    """The result could not be encoded."""
+    RETRIES_EXHAUSTED = "retries_exhausted"
+
+
+class Exit(enum.StrEnum):
+    """How a worker left."""
+
+    SHUTDOWN = "shutdown"
+    """It said goodbye."""
+    LOST = "lost"
+    """Its heartbeats stopped."""
+    RESTARTED = "restarted"
+    """A new process took its name before it said goodbye."""
+
+
+class Fact(msgspec.Struct, gc=False):
+    """The root of all facts."""
+
+
+class EventMalformed(Fact):
+    """An event could not be read; ``reason`` is a ``Malformed``."""
+
+    reason: str
+
+
+class Published(Fact):
+    """A message for a task was published."""
+
+    task: str
+    queue: str
+    worker: str
+
+
+class Received(Fact):
+    """A worker took a message for a task."""
+
+    task: str
+    queue: str
+    worker: str
+
+
+class Started(Fact):
+    """An attempt started. Waits are less the time until its ETA."""
+
+    task: str
+    queue: str
+    worker: str
+    queue_wait: float | None
+    worker_wait: float | None
+
+
+class Ended(Fact):
+    """An attempt ended. ``total`` is known for the last attempt of a task whose first publish was seen."""
+
+    task: str
+    queue: str
+    worker: str
+    outcome: Outcome
+    runtime: float | None
+    total: float | None
+
+
+class Failed(Fact):
+    """An attempt failed; sent beside its ``Ended``. ``exception`` is the class name, never its text."""
+
+    task: str
+    queue: str
+    worker: str
+    exception: str
+    cause: Cause
+
+
+class Redelivered(Fact):
+    """A message was delivered again without having been published again."""
+
+    task: str
+    queue: str
+    worker: str
+
+
+class DuplicateExecution(Fact):
+    """An attempt was started while, or after, another worker executed it."""
+
+    task: str
+    queue: str
+    worker: str
+
+
+class DuplicateOutcome(Fact):
+    """Celery announced the end of an attempt that had already ended."""
+
+    task: str
+
+
+class CustomEvent(Fact):
+    """A task sent an event of its own with ``Task.send_event``."""
+
+    task: str
+    queue: str
+    worker: str
+    type: str
+
+
+class WorkerSeen(Fact):
+    """A worker's heartbeat was read."""
+
+    worker: str
+    timestamp: float
+    clock_skew: float
+    processed: int | None
+    active: int | None
+    load1: float | None
+
+
+class WorkerIdentified(Fact):
+    """A worker, or a new process under its name, told its version."""
+
+    worker: str
+    version: str
+
+
+class WorkerUp(Fact):
+    """A worker's state changed: 1 while its heartbeats are fresh, 0 from its goodbye or silence on."""
+
+    worker: str
+    up: int
+
+
+class WorkerExited(Fact):
+    """A worker left."""
+
+    worker: str
+    kind: Exit
+
+
+class WorkerForgotten(Fact):
+    """A worker has been away for so long that its series are dropped."""
+
+    worker: str
+
+
+class Unobserved(Fact):
+    """A worker accepted ``count`` tasks of whose start no event arrived."""
+
+    worker: str
+    count: int
+
+
+class TaskEvicted(Fact):
+    """The tracker let go of ``count`` tasks to stay within its bound."""
+
+    count: int

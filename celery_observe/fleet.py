@@ -1,0 +1,250 @@
+"""The workers, by what they say of themselves: alive or gone, and how many tasks we did not see.
+
+Loss. A heartbeat carries ``processed``, the number of tasks its worker has accepted; each of them should have sent one
+``task-started``. Heartbeats leave at once while task events wait in the worker's buffer, so a heartbeat is
+judged when the next one arrives, by the started events that bear a time up to its own; and only what two heartbeats
+in a row agree on is called unobserved. A worker is an instance: its name, its pid, and a count that never falls.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from celery_observe.attempt import Attempt
+from celery_observe.fact import (
+    Exit,
+    Fact,
+    Unobserved,
+    WorkerExited,
+    WorkerForgotten,
+    WorkerIdentified,
+    WorkerSeen,
+    WorkerUp,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from celery_observe.event import Event
+
+MAX_WORKERS = 5000
+"""Above this many workers those unheard of the longest are forgotten."""
+
+_MISSED_HEARTBEATS = 5
+_LEAST_SILENCE = 10.0
+_SKEW_WINDOW = 8
+
+
+class Instant(NamedTuple):
+    """One moment on our two clocks: Unix seconds, and seconds that never jump."""
+
+    wall: float
+    monotonic: float
+
+
+class Ledger(msgspec.Struct):
+    """What one worker instance accepted and what we saw of it; kept across restarts of the observer."""
+
+    worker: str
+    pid: int | None = None
+    base: int | None = None
+    """``processed`` at the first heartbeat; None before it."""
+    processed: int = 0
+    timestamp: float = 0.0
+    """Of the last heartbeat, by the worker's clock."""
+    seen: int = 0
+    """Started events that bear a time up to ``timestamp``."""
+    ahead: int = 0
+    """Started events that bear a later time."""
+    missing: int = 0
+    """What the last judged heartbeat missed."""
+    unobserved: int = 0
+
+    def open(self, processed: int, timestamp: float) -> None:
+        """Start to count at this heartbeat."""
+        self.base, self.processed, self.timestamp = processed, processed, timestamp
+        self.seen = self.ahead = self.missing = 0
+
+    def start(self, timestamp: float) -> None:
+        """Count one task-started."""
+        if timestamp <= self.timestamp:
+            self.seen += 1
+        else:
+            self.ahead += 1
+
+    def beat(self, processed: int, timestamp: float) -> int:
+        """Take a heartbeat in, and return how many more tasks are now known to be unobserved."""
+        missing = max(0, self.processed - (self.base or 0) - self.seen)
+        agreed = min(missing, self.missing)
+        self.missing = missing
+        self.processed, self.timestamp = processed, timestamp
+        self.seen += self.ahead
+        self.ahead = 0
+        news = max(0, agreed - self.unobserved)
+        self.unobserved += news
+        return news
+
+
+class Worker(msgspec.Struct):
+    """One worker as far as we know it."""
+
+    name: str
+    ledger: Ledger
+    heard: float
+    """When it was last heard of, by our monotonic clock."""
+    freq: float = 2.0
+    """Seconds between its heartbeats."""
+    up: bool = False
+    departed: bool = False
+    """It said goodbye."""
+    version: str = ""
+    queues: tuple[str, ...] | None = None
+    """The queues it consumes; None until it was asked."""
+    idle_at: float | None = None
+    """Time of its last heartbeat, by its clock, if that said that nothing runs."""
+    running: dict[str, Attempt] = msgspec.field(default_factory=dict)
+    """Attempts that execute on it, by task id; the tracker's."""
+    surplus: int = 0
+    """Heartbeats in a row that said fewer tasks run than we believe."""
+    absent: dict[str, float] = msgspec.field(default_factory=dict)
+    """Tasks that a snapshot did not list though we believe they run: task id → time, by the worker's clock."""
+    differences: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=_SKEW_WINDOW))
+
+    @property
+    def skew(self) -> float:
+        """Our clock less the worker's, in seconds."""
+        return min(self.differences, default=0.0)
+
+    @property
+    def announces_exits(self) -> bool:
+        """Whether this Celery sends an event when a pool child exits by ``sys.exit``: from 5.7 on."""
+        major, _, rest = self.version.partition(".")
+        minor = rest.partition(".")[0]
+        return major.isdigit() and minor.isdigit() and (int(major), int(minor)) >= (5, 7)
+
+
+class Fleet:
+    """All workers. Emits worker facts; the tracker asks it where a task runs and what a worker consumes."""
+
+    def __init__(self, emit: Callable[[Fact], None], worker_timeout: float = 300.0) -> None:
+        self._emit = emit
+        self._timeout = worker_timeout
+        self._workers: dict[str, Worker] = {}
+        self._trusted_from = 0.0
+
+    def __iter__(self) -> Iterator[Worker]:
+        """Iterate over the workers known."""
+        return iter(list(self._workers.values()))
+
+    def get(self, name: str) -> Worker | None:
+        """Return a worker that was heard of before."""
+        return self._workers.get(name)
+
+    def hear(self, event: Event, at: Instant) -> Worker:
+        """Note that this event came from a worker's main process, and return the worker."""
+        worker = self._workers.get(event.hostname)
+        if worker is None:
+            worker = self._admit(Ledger(event.hostname, event.pid), at)
+        worker.heard = at.monotonic
+        return worker
+
+    def _admit(self, ledger: Ledger, at: Instant) -> Worker:
+        if len(self._workers) >= MAX_WORKERS:
+            self._thin_out()
+        worker = self._workers[ledger.worker] = Worker(ledger.worker, ledger, at.monotonic)
+        return worker
+
+    def _thin_out(self) -> None:
+        """Forget the twentieth of the workers that were heard of the longest ago."""
+        for worker in sorted(self._workers.values(), key=lambda each: each.heard)[: MAX_WORKERS // 20]:
+            self.forget(worker)
+
+    def meet(self, name: str, at: Instant) -> Worker:
+        """Return a worker that answered us, known before or not."""
+        return self._workers.get(name) or self._admit(Ledger(name), at)
+
+    def is_new_instance(self, worker: Worker, event: Event) -> bool:
+        """Say whether this event shows a new process under a known name."""
+        ledger = worker.ledger
+        if ledger.pid is None:
+            ledger.pid = event.pid
+        if event.pid != ledger.pid:
+            return True
+        return event.processed is not None and event.processed < ledger.processed
+
+    def restart(self, worker: Worker, event: Event, at: Instant) -> Worker:
+        """Begin a new instance under a known name; all that it accepts from its first task on is expected."""
+        if worker.up:
+            self._emit(WorkerExited(worker.name, Exit.RESTARTED))
+        ledger = Ledger(worker.name, event.pid, base=0)
+        fresh = Worker(worker.name, ledger, at.monotonic, queues=worker.queues)
+        self._workers[worker.name] = fresh
+        return fresh
+
+    def beat(self, worker: Worker, event: Event, at: Instant) -> None:
+        """Take in a heartbeat or greeting; those that answer a broadcast carry no counts."""
+        worker.differences.append(at.wall - event.timestamp)
+        worker.freq = event.freq or worker.freq
+        if event.processed is not None:
+            self._count(worker, event.processed, event.timestamp)
+        load1 = event.loadavg[0] if event.loadavg else None
+        self._emit(
+            WorkerSeen(worker.name, event.timestamp, worker.skew, event.processed, event.active, load1)
+        )
+        if event.sw_ver and event.sw_ver != worker.version:
+            worker.version = event.sw_ver
+            self._emit(WorkerIdentified(worker.name, event.sw_ver))
+        if not worker.up:
+            worker.up, worker.departed = True, False
+            self._emit(WorkerUp(worker.name, 1))
+
+    def _count(self, worker: Worker, processed: int, timestamp: float) -> None:
+        ledger = worker.ledger
+        if ledger.base is None:
+            ledger.open(processed, timestamp)
+        elif news := ledger.beat(processed, timestamp):
+            self._emit(Unobserved(worker.name, news))
+
+    def bid_farewell(self, worker: Worker) -> None:
+        """Note that a worker said goodbye."""
+        worker.departed = True
+        if worker.up:
+            worker.up = False
+            self._emit(WorkerUp(worker.name, 0))
+            self._emit(WorkerExited(worker.name, Exit.SHUTDOWN))
+
+    def trust_from(self, at: Instant) -> None:
+        """The stream is connected from now on: silence before this says nothing about the workers."""
+        self._trusted_from = at.monotonic
+
+    def silent(self, at: Instant) -> list[Worker]:
+        """Declare lost whoever missed too many heartbeats, and return those gone for the timeout."""
+        gone = []
+        for worker in self._workers.values():
+            silence = at.monotonic - max(worker.heard, self._trusted_from)
+            if worker.up and silence > max(_MISSED_HEARTBEATS * worker.freq, _LEAST_SILENCE):
+                worker.up = False
+                self._emit(WorkerUp(worker.name, 0))
+                self._emit(WorkerExited(worker.name, Exit.LOST))
+            if silence > self._timeout:
+                gone.append(worker)
+        return gone
+
+    def forget(self, worker: Worker) -> None:
+        """Drop a worker and its series."""
+        self._workers.pop(worker.name, None)
+        self._emit(WorkerForgotten(worker.name))
+
+    def ledgers(self) -> list[Ledger]:
+        """Return what must outlive a restart of the observer."""
+        return [worker.ledger for worker in self._workers.values() if worker.ledger.base is not None]
+
+    def resume(self, ledgers: Iterable[Ledger], at: Instant) -> None:
+        """Go on with the ledgers of an earlier run, so that what happened in between counts as unobserved."""
+        for ledger in ledgers:
+            self._admit(ledger, at)
+            if ledger.unobserved:
+                self._emit(Unobserved(ledger.worker, ledger.unobserved))

@@ -1,0 +1,52 @@
+"""What a declaration of a metric family says."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from celery_observe.fact import Fact
+
+RUNTIME_BUCKETS = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0,
+)  # fmt: skip
+"""Upper bounds in seconds, from 5 ms to 12 hours."""
+
+WAIT_BUCKETS = (
+    0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0,
+)  # fmt: skip
+"""Upper bounds in seconds, from 5 ms to 12 hours, coarser than those for the runtime."""
+
+
+class Kind(enum.StrEnum):
+    """The Prometheus type of a family."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Family(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric family.
+
+    ``on`` is the Fact that feeds it, ``value`` the attribute that holds the amount (None: count one); a fact whose
+    value is None is passed over; ``cumulative`` says that the value is the running total itself. ``labels`` are
+    attributes of the fact. A family without ``on`` is set by the pipeline on its one-second tick. A ``live`` family
+    speaks of this moment: it is absent while the stream is down. The Fact ``zero_on`` starts the family at 0 for each
+    of the ``zero_values`` of ``zero_label``.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    on: type[Fact] | None = None
+    value: str | None = None
+    buckets: tuple[float, ...] = ()
+    cumulative: bool = False
+    live: bool = False
+    zero_on: type[Fact] | None = None
+    zero_label: str = ""
+    zero_values: tuple[str, ...] = ()

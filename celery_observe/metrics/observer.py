@@ -1,0 +1,98 @@
+"""The observer itself: can these numbers be believed?"""
+
+from __future__ import annotations
+
+from celery_observe import fact
+from celery_observe.metrics.family import WAIT_BUCKETS, Family, Kind
+
+EVENTS = Family(
+    name="celery_observe_events_total",
+    kind=Kind.COUNTER,
+    help="Events read from the stream, by type.",
+    labels=("type",),
+)
+EVENTS_MALFORMED = Family(
+    name="celery_observe_events_malformed_total",
+    kind=Kind.COUNTER,
+    help="Messages or events that could not be read, by reason.",
+    labels=("reason",),
+    on=fact.EventMalformed,
+)
+TASKS_UNOBSERVED = Family(
+    name="celery_observe_tasks_unobserved_total",
+    kind=Kind.COUNTER,
+    help="Tasks that a worker says it accepted, of whose start no event arrived.",
+    labels=("worker",),
+    on=fact.Unobserved,
+    value="count",
+)
+EVENT_LAG = Family(
+    name="celery_observe_event_lag_seconds",
+    kind=Kind.GAUGE,
+    help="Age of the newest event when it was read, by our clock less the skew of its sender.",
+    live=True,
+)
+STREAM_UP = Family(
+    name="celery_observe_stream_up",
+    kind=Kind.GAUGE,
+    help="1 while the event stream is connected, 0 otherwise.",
+)
+STREAM_RECONNECTS = Family(
+    name="celery_observe_stream_reconnects_total",
+    kind=Kind.COUNTER,
+    help="Times the event stream was connected again after a loss.",
+)
+STREAM_GAP = Family(
+    name="celery_observe_stream_gap_seconds_total",
+    kind=Kind.COUNTER,
+    help="Time without a connected event stream since the first connection; events sent then are lost.",
+)
+TRACKER_TASKS = Family(
+    name="celery_observe_tracker_tasks",
+    kind=Kind.GAUGE,
+    help="Tasks kept in memory: those that wait or run, and those that ended lately.",
+)
+TRACKER_EVICTIONS = Family(
+    name="celery_observe_tracker_evictions_total",
+    kind=Kind.COUNTER,
+    help="Unfinished tasks let go of to stay within max_tracked_tasks.",
+    on=fact.TaskEvicted,
+    value="count",
+)
+DUPLICATE_OUTCOMES = Family(
+    name="celery_observe_duplicate_outcomes_total",
+    kind=Kind.COUNTER,
+    help="Ends that Celery announced for attempts that had already ended; not counted again.",
+    on=fact.DuplicateOutcome,
+)
+SERIES_OVERFLOW = Family(
+    name="celery_observe_series_overflow_total",
+    kind=Kind.COUNTER,
+    help="Samples recorded under __other__ because their family had reached max_series.",
+    labels=("family",),
+)
+PLUGIN_UP = Family(
+    name="celery_observe_plugin_up",
+    kind=Kind.GAUGE,
+    help="1 if the last run of a plug-in (stream, probe, collector) worked, 0 if it failed.",
+    labels=("plugin",),
+)
+PLUGIN_ERRORS = Family(
+    name="celery_observe_plugin_errors_total",
+    kind=Kind.COUNTER,
+    help="Runs of a plug-in that failed.",
+    labels=("plugin",),
+)
+PLUGIN_DURATION = Family(
+    name="celery_observe_plugin_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Time a run of a plug-in took; for a stream, the time to connect.",
+    labels=("plugin",),
+    buckets=WAIT_BUCKETS,
+)
+BUILD_INFO = Family(
+    name="celery_observe_build_info",
+    kind=Kind.GAUGE,
+    help="Always 1; the version of celery-observe.",
+    labels=("version",),
+)

@@ -1,0 +1,118 @@
+"""Tasks: what was published, received and started, how it ended, how long it took and waited."""
+
+from __future__ import annotations
+
+from celery_observe import fact
+from celery_observe.metrics.family import RUNTIME_BUCKETS, WAIT_BUCKETS, Family, Kind
+
+_TASK = ("task", "queue")
+
+PUBLISHED = Family(
+    name="celery_task_published_total",
+    kind=Kind.COUNTER,
+    help="Messages published for a task, retries included. Needs task_send_sent_event in the publishers.",
+    labels=_TASK,
+    on=fact.Published,
+)
+RECEIVED = Family(
+    name="celery_task_received_total",
+    kind=Kind.COUNTER,
+    help="Messages for a task that workers took from the broker.",
+    labels=_TASK,
+    on=fact.Received,
+)
+STARTED = Family(
+    name="celery_task_started_total",
+    kind=Kind.COUNTER,
+    help="Attempts that started to execute.",
+    labels=_TASK,
+    on=fact.Started,
+)
+OUTCOMES = Family(
+    name="celery_task_outcomes_total",
+    kind=Kind.COUNTER,
+    help="Attempts by how they ended. An attempt has one outcome, however often Celery announces it.",
+    labels=(*_TASK, "outcome"),
+    on=fact.Ended,
+    zero_on=fact.Started,
+    zero_label="outcome",
+    zero_values=(fact.Outcome.SUCCEEDED, fact.Outcome.FAILED, fact.Outcome.RETRIED),
+)
+FAILURES = Family(
+    name="celery_task_failures_total",
+    kind=Kind.COUNTER,
+    help="Failed and unregistered attempts by exception class and cause.",
+    labels=(*_TASK, "exception", "cause"),
+    on=fact.Failed,
+)
+RUNTIME = Family(
+    name="celery_task_runtime_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Time from start to end of an attempt, for every outcome of an attempt that started.",
+    labels=(*_TASK, "outcome"),
+    on=fact.Ended,
+    value="runtime",
+    buckets=RUNTIME_BUCKETS,
+)
+QUEUE_WAIT = Family(
+    name="celery_task_queue_wait_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Time from publish (or ETA, if later) to start. Needs task_send_sent_event in the publishers.",
+    labels=_TASK,
+    on=fact.Started,
+    value="queue_wait",
+    buckets=WAIT_BUCKETS,
+)
+WORKER_WAIT = Family(
+    name="celery_task_worker_wait_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Time from receipt by the worker (or ETA, if later) to start.",
+    labels=_TASK,
+    on=fact.Started,
+    value="worker_wait",
+    buckets=WAIT_BUCKETS,
+)
+TOTAL = Family(
+    name="celery_task_total_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Time from first publish to final outcome, retries and ETA included. Needs task_send_sent_event.",
+    labels=(*_TASK, "outcome"),
+    on=fact.Ended,
+    value="total",
+    buckets=RUNTIME_BUCKETS,
+)
+RUNNING = Family(
+    name="celery_task_running",
+    kind=Kind.GAUGE,
+    help="Attempts that execute now.",
+    labels=_TASK,
+    live=True,
+)
+OLDEST_RUNNING = Family(
+    name="celery_task_oldest_running_seconds",
+    kind=Kind.GAUGE,
+    help="Time since the longest-running attempt of a task started.",
+    labels=("task",),
+    live=True,
+)
+REDELIVERIES = Family(
+    name="celery_task_redeliveries_total",
+    kind=Kind.COUNTER,
+    help="Messages delivered again without having been published again.",
+    labels=_TASK,
+    on=fact.Redelivered,
+)
+DUPLICATE_EXECUTIONS = Family(
+    name="celery_task_duplicate_executions_total",
+    kind=Kind.COUNTER,
+    help="Attempts started while or after another worker executed them, such as after a visibility timeout.",
+    labels=_TASK,
+    on=fact.DuplicateExecution,
+)
+CUSTOM_EVENTS = Family(
+    name="celery_task_custom_events_total",
+    kind=Kind.COUNTER,
+    help="Events that tasks sent with Task.send_event, by type.",
+    labels=("task", "type"),
+    on=fact.CustomEvent,
+)

@@ -1,0 +1,261 @@
+"""Fact → samples: applies the catalogue, keeps one child per label set, caps series, forgets workers.
+
+Samples are plain dictionaries, written by one thread and read by the one that renders them. A family holds at most
+``max_series`` label sets. Past that, counters and histograms count under ``__other__`` and gauges, of which a sum of
+strangers means nothing, are dropped; both are counted.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from operator import attrgetter
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from celery_observe.fact import Fact, WorkerForgotten
+from celery_observe.metrics import CATALOGUE, observer
+from celery_observe.metrics.family import Family, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+OTHER = "__other__"
+"""The label value under which a full family counts."""
+_UNBOUNDED = frozenset({"task", "queue", "worker", "exception", "type", "entry", "root"})
+
+Labels = tuple[str, ...]
+
+
+class Histogram:
+    """Observations of one label set: how many fell below or at each bound but above the one before, and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one observation."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class Series:
+    """The label sets of one family and their values."""
+
+    def __init__(self, family: Family, max_series: int, buckets_of: Callable[[str], tuple[float, ...] | None]) -> None:
+        self.family = family
+        self.values: dict[Labels, float] = {}
+        self.histograms: dict[Labels, Histogram] = {}
+        self.overflowed = 0
+        """Samples that found the family full."""
+        self.max_series = max_series
+        self._buckets_of = buckets_of
+        self._task = family.labels.index("task") if "task" in family.labels else None
+
+    def increase(self, labels: Labels, amount: float = 1) -> None:
+        """Add to a counter or gauge."""
+        try:
+            self.values[labels] += amount
+        except KeyError:
+            key = self._admit(labels, self.values)
+            if key is not None:
+                self.values[key] = self.values.get(key, 0) + amount
+
+    def set(self, labels: Labels, value: float) -> None:
+        """Set a gauge, or a counter whose total is counted elsewhere."""
+        if labels not in self.values and self._admit(labels, self.values) != labels:
+            return
+        self.values[labels] = value
+
+    def observe(self, labels: Labels, value: float) -> None:
+        """Count one observation of a histogram."""
+        child = self.histograms.get(labels)
+        if child is None:
+            key = self._admit(labels, self.histograms) or labels
+            child = self.histograms.get(key)
+            if child is None:
+                child = self.histograms[key] = Histogram(self._bounds(key))
+        child.observe(value)
+
+    def remove(self, label: str, value: str) -> None:
+        """Drop every label set in which this label has this value."""
+        if label not in self.family.labels:
+            return
+        place = self.family.labels.index(label)
+        for labels in [labels for labels in self.values if labels[place] == value]:
+            del self.values[labels]
+        for labels in [labels for labels in self.histograms if labels[place] == value]:
+            del self.histograms[labels]
+
+    def _bounds(self, labels: Labels) -> tuple[float, ...]:
+        special = self._buckets_of(labels[self._task]) if self._task is not None else None
+        return special or self.family.buckets
+
+    def _admit(self, labels: Labels, children: Mapping[Labels, object]) -> Labels | None:
+        """Return the label set to record a new one under: itself while there is room; None to drop it."""
+        if len(children) < self.max_series:
+            return labels
+        self.overflowed += 1
+        if self.family.kind is Kind.GAUGE or self.family.cumulative:
+            return None
+        return tuple(
+            OTHER if name in _UNBOUNDED else value for name, value in zip(self.family.labels, labels, strict=True)
+        )
+
+
+class Recorder:
+    """All series of one broker, fed by facts.
+
+    ``const_labels`` stand on every series, such as the name of the broker where there are several. ``buckets_of``
+    maps a task name to its own histogram bounds in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Iterable[Family] = CATALOGUE,
+        max_series: int = 2000,
+        worker_label: bool = False,
+        buckets_of: Callable[[str], tuple[float, ...] | None] = lambda _task: None,
+        const_labels: Mapping[str, str] | None = None,
+    ) -> None:
+        self.const_labels = dict(const_labels or {})
+        self.series: dict[str, Series] = {}
+        self._rules: dict[type[Fact], tuple[Callable[[Fact], None], ...]] = {}
+        for family in catalogue:
+            declared = _with_worker(family) if worker_label else family
+            series = self.series[family.name] = Series(declared, max_series, buckets_of)
+            if family.on is not None:
+                self._want(family.on, _rule(series))
+            if family.zero_on is not None:
+                self._want(family.zero_on, _zero_rule(series))
+
+    def __getitem__(self, family: Family) -> Series:
+        """Return the series of a declared family."""
+        return self.series[family.name]
+
+    def _want(self, fact: type[Fact], rule: Callable[[Fact], None]) -> None:
+        self._rules[fact] = (*self._rules.get(fact, ()), rule)
+
+    def record(self, fact: Fact) -> None:
+        """Count a fact in every family that wants it."""
+        for rule in self._rules.get(type(fact), ()):
+            rule(fact)
+        if type(fact) is WorkerForgotten:
+            self.forget_worker(fact.worker)
+
+    def forget_worker(self, worker: str) -> None:
+        """Drop every series that carries this worker's name in its ``worker`` label, and no other."""
+        for series in self.series.values():
+            series.remove("worker", worker)
+
+    def count_overflow(self) -> None:
+        """Bring ``celery_observe_series_overflow_total`` up to date."""
+        overflow = self[observer.SERIES_OVERFLOW]
+        for series in self.series.values():
+            if series.overflowed:
+                overflow.set((series.family.name,), series.overflowed)
+
+
+def _with_worker(family: Family) -> Family:
+    """Add the worker to what is counted per task."""
+    if family.on is None or "task" not in family.labels or "worker" not in family.on.__struct_fields__:
+        return family
+    return msgspec.structs.replace(family, labels=(*family.labels, "worker"))
+
+
+def _rule(series: Series) -> Callable[[Fact], None]:
+    """Compile what a declaration says into a function of one fact."""
+    family = series.family
+    labels = _labels_of(family)
+    if family.kind is Kind.HISTOGRAM:
+        return _histogram_rule(series, labels, attrgetter(family.value or ""))
+    if family.value is None:
+        return _info_rule(series, labels) if family.kind is Kind.GAUGE else _count_rule(series, labels)
+    write = series.increase if family.kind is Kind.COUNTER and not family.cumulative else series.set
+    return _value_rule(write, labels, attrgetter(family.value))
+
+
+def _labels_of(family: Family) -> Callable[[Fact], Labels]:
+    """Return what reads the label set of a family from a fact; ``attrgetter`` of several names gives a tuple."""
+    if len(family.labels) > 1:
+        return cast("Callable[[Fact], Labels]", attrgetter(*family.labels))
+    if not family.labels:
+        return lambda _fact: ()
+    only = cast("Callable[[Fact], str]", attrgetter(*family.labels))
+    return lambda fact: (only(fact),)
+
+
+def _count_rule(series: Series, labels: Callable[[Fact], Labels]) -> Callable[[Fact], None]:
+    values, increase = series.values, series.increase
+
+    def count(fact: Fact) -> None:
+        key = labels(fact)
+        if key in values:
+            values[key] += 1
+        else:
+            increase(key)
+
+    return count
+
+
+def _info_rule(series: Series, labels: Callable[[Fact], Labels]) -> Callable[[Fact], None]:
+    """Set the one label set that a worker has to 1."""
+
+    def inform(fact: Fact) -> None:
+        key = labels(fact)
+        series.remove("worker", key[series.family.labels.index("worker")])
+        series.set(key, 1)
+
+    return inform
+
+
+def _zero_rule(series: Series) -> Callable[[Fact], None]:
+    """Start counters at 0 as soon as their task is known, so that ``rate()`` does not lose the first one."""
+    family = series.family
+    place = family.labels.index(family.zero_label)
+    labels = attrgetter(*(label for label in family.labels if label != family.zero_label))
+    known: set[Labels] = set()
+
+    def prepare(fact: Fact) -> None:
+        key = labels(fact)
+        if key in known or len(known) >= series.max_series:
+            return
+        known.add(key)
+        for value in family.zero_values:
+            series.increase((*key[:place], value, *key[place:]), 0)
+
+    return prepare
+
+
+def _value_rule(
+    write: Callable[[Labels, float], None], labels: Callable[[Fact], Labels], value: Callable[[Fact], float | None]
+) -> Callable[[Fact], None]:
+    def record(fact: Fact) -> None:
+        amount = value(fact)
+        if amount is not None:
+            write(labels(fact), amount)
+
+    return record
+
+
+def _histogram_rule(
+    series: Series, labels: Callable[[Fact], Labels], value: Callable[[Fact], float | None]
+) -> Callable[[Fact], None]:
+    histograms, observe = series.histograms, series.observe
+
+    def record(fact: Fact) -> None:
+        seconds = value(fact)
+        if seconds is None:
+            return
+        child = histograms.get(key := labels(fact))
+        if child is None:
+            observe(key, seconds)
+        else:
+            child.observe(seconds)
+
+    return record

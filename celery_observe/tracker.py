@@ -1,0 +1,494 @@
+"""Event → Fact: joins what one task did, so that each attempt has one start, one queue and one outcome.
+
+Celery repeats itself (a hard time limit is announced twice), reorders (the next attempt is received, and may start,
+before ``task-retried``; ``task-received`` may precede ``task-sent``), re-uses ids (retry, ``replace``, redelivery)
+and says nothing at all of some ends. An attempt is told by its task id and its number of retries; a message that was
+put back on the queue, or a task that replaces itself under its own id, opens a new one.
+
+Pure: the clock is an argument. Bounded: ``max_tasks`` attempts are kept, ended ones go first.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from celery_observe.attempt import Attempt, between_hosts, on_one_host, unix_time
+from celery_observe.cause import UNKNOWN, diagnose, unregistered_name
+from celery_observe.event import Malformed
+from celery_observe.fact import (
+    Cause,
+    CustomEvent,
+    DuplicateExecution,
+    DuplicateOutcome,
+    Ended,
+    EventMalformed,
+    Fact,
+    Failed,
+    Outcome,
+    Published,
+    Received,
+    Redelivered,
+    Started,
+    TaskEvicted,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from celery_observe.event import Event, RunningTask, Snapshot
+    from celery_observe.fleet import Fleet, Instant, Worker
+
+_FAREWELL_GRACE = 10.0
+"""Seconds after a worker's goodbye in which its last events may arrive."""
+_SURPLUS_HEARTBEATS = 3
+"""Heartbeats in a row that must say that fewer tasks run than we believe before the worker is asked."""
+_SETTLED = 1.0
+"""Seconds after which the events of something a worker did are surely on their way."""
+
+_NOT_FINAL = frozenset({Outcome.RETRIED, Outcome.CANCELLED, Outcome.IGNORED})
+_REOPENED = frozenset({Outcome.REJECTED, Outcome.CANCELLED, Outcome.IGNORED, Outcome.VANISHED})
+_CONTINUED = _REOPENED | {Outcome.RETRIED}
+_FAILURES = frozenset({Outcome.FAILED, Outcome.UNREGISTERED, Outcome.REJECTED})
+
+
+class Running(msgspec.Struct, gc=False):
+    """The attempts of one task and queue that execute now; ``oldest`` started first, in Unix seconds by our clock."""
+
+    count: int
+    oldest: float
+
+
+class Tracker:
+    """Joins events to facts and hands them to ``emit``.
+
+    ``queue_of`` maps a task name to the queue it is routed to, None where no rule or route says. ``label_of`` maps a
+    task name to the name it is counted under.
+    """
+
+    def __init__(
+        self,
+        emit: Callable[[Fact], None],
+        fleet: Fleet,
+        *,
+        queue_of: Callable[[str], str | None] = lambda _name: None,
+        label_of: Callable[[str], str] = lambda name: name,
+        max_tasks: int = 50_000,
+    ) -> None:
+        self._emit = emit
+        self._fleet = fleet
+        self._queue_of = queue_of
+        self._label_of = label_of
+        self._max_tasks = max_tasks
+        self._open: dict[str, Attempt] = {}
+        self._ended: dict[str, Attempt] = {}
+        self._era = 0
+        self.event_counts: dict[str, int] = {}
+        """Events handled by type; whoever collects them clears it."""
+        self._task_events: dict[str, Callable[[Event, Instant], object]] = {
+            "task-sent": self._sent,
+            "task-received": self._received,
+            "task-started": self._started,
+            "task-succeeded": self._succeeded,
+            "task-failed": self._failed,
+            "task-retried": self._retried,
+            "task-revoked": self._revoked,
+            "task-rejected": self._rejected,
+            "task-cancelled": self._cancelled,
+        }
+        self._worker_events: dict[str, Callable[[Event, Instant], None]] = {
+            "worker-online": self._heartbeat,
+            "worker-heartbeat": self._heartbeat,
+            "worker-offline": self._farewell,
+        }
+
+    def __len__(self) -> int:
+        """Return how many attempts are kept, ended ones included."""
+        return len(self._open) + len(self._ended)
+
+    def handle(self, event: Event, at: Instant) -> None:
+        """Take in one event that was read at this instant."""
+        kind = event.type
+        counts = self.event_counts
+        counts[kind] = counts.get(kind, 0) + 1
+        handler = self._task_events.get(kind)
+        if handler is None:
+            handler = self._worker_events.get(kind, self._custom)
+        elif event.uuid is None:
+            handler = self._nameless
+        handler(event, at)
+
+    def connected(self, at: Instant) -> None:
+        """Note that the stream is connected from now on, and that what was sent before may be lost."""
+        self._era += 1
+        self._fleet.trust_from(at)
+
+    def tick(self, at: Instant) -> None:
+        """Do what the passing of time asks for: give up on workers that are gone and on what ran there."""
+        for worker in self._fleet.silent(at):
+            self._vanish(worker)
+            self._fleet.forget(worker)
+        for worker in self._fleet:
+            if worker.departed and worker.running and at.monotonic - worker.heard > _FAREWELL_GRACE:
+                self._vanish(worker)
+
+    def running(self) -> dict[tuple[str, str], Running]:
+        """Return what executes now, by task and queue."""
+        found: dict[tuple[str, str], Running] = {}
+        for worker in self._fleet:
+            skew = worker.skew
+            for attempt in worker.running.values():
+                started = (attempt.started or 0.0) + skew
+                entry = found.get(key := (attempt.task, attempt.queue))
+                if entry is None:
+                    found[key] = Running(1, started)
+                else:
+                    entry.count += 1
+                    entry.oldest = min(entry.oldest, started)
+        return found
+
+    # -- the life of a task
+
+    def _sent(self, event: Event, _at: Instant) -> None:
+        attempt = self._find(event)
+        if attempt is None:
+            attempt = self._open_attempt(event)
+        elif attempt.outcome is not None or _is_next(attempt, event):
+            attempt = self._follow(attempt, event)
+        self._learn(attempt, event)
+        attempt.published = event.timestamp
+        if attempt.first_published is None:
+            attempt.first_published = event.timestamp
+        if attempt.queue == UNKNOWN:
+            attempt.queue = self._queue_of(event.name or "") or UNKNOWN
+        self._emit(Published(attempt.task, attempt.queue, event.hostname))
+
+    def _received(self, event: Event, at: Instant) -> None:
+        self._fleet.hear(event, at)
+        attempt = self._find(event)
+        if attempt is None:
+            attempt = self._open_attempt(event)
+        elif attempt.outcome is not None:
+            attempt = self._received_after_end(attempt, event)
+        elif (event.retries or 0) > attempt.retries:
+            attempt = self._follow(attempt, event)
+        elif attempt.started is not None:
+            attempt = self._received_while_running(attempt, event)
+        elif attempt.received is not None:
+            self._redelivered(attempt, event)
+        self._learn(attempt, event)
+        if attempt.received is None:
+            attempt.received = event.timestamp
+        if attempt.started is None:
+            attempt.worker = event.hostname
+        if attempt.queue == UNKNOWN:
+            attempt.queue = self._only_queue(event.hostname) or self._queue_of(event.name or "") or UNKNOWN
+        self._emit(Received(attempt.task, attempt.queue, event.hostname))
+
+    def _received_after_end(self, attempt: Attempt, event: Event) -> Attempt:
+        """Take a message for a task that has ended: its next attempt, or the same message once more."""
+        again = (event.retries or 0) <= attempt.retries and self._is_same_task(attempt, event)
+        if again and attempt.outcome is not Outcome.IGNORED:
+            self._redelivered(attempt, event)
+        if again and attempt.outcome not in _REOPENED and not attempt.requeued:
+            return attempt
+        return self._follow(attempt, event)
+
+    def _received_while_running(self, attempt: Attempt, event: Event) -> Attempt:
+        """Take a message for a task that runs: what it replaced itself with, or the same message once more."""
+        follower = attempt.upcoming
+        if follower is None and self._is_same_task(attempt, event):
+            self._redelivered(attempt, event)
+            return attempt
+        follower = self._follow(attempt, event)
+        if follower.retries == attempt.retries:
+            self._end(attempt, Outcome.IGNORED)
+        return follower
+
+    def _redelivered(self, attempt: Attempt, event: Event) -> None:
+        attempt.redelivered = event.timestamp
+        self._emit(Redelivered(attempt.task, attempt.queue, event.hostname))
+
+    def _started(self, event: Event, at: Instant) -> None:
+        worker = self._hear_instance(event, at)
+        worker.ledger.start(event.timestamp)
+        attempt = self._find(event)
+        if attempt is None:
+            attempt = self._open_attempt(event)
+        elif attempt.outcome in _CONTINUED or attempt.requeued:
+            attempt = self._follow(attempt, event)
+        elif attempt.started is not None and attempt.upcoming is not None:
+            attempt = attempt.upcoming
+        if attempt.outcome is not None or (attempt.started is not None and not attempt.seeded):
+            self._emit(DuplicateExecution(attempt.task, attempt.queue, event.hostname))
+            self._emit(Started(attempt.task, attempt.queue, event.hostname, None, None))
+            return
+        attempt.seeded = False
+        self._run(attempt, worker, event.timestamp)
+        self._emit(
+            Started(attempt.task, attempt.queue, event.hostname, attempt.queue_wait(), attempt.worker_wait())
+        )
+
+    def _run(self, attempt: Attempt, worker: Worker, started: float) -> None:
+        attempt.started = started
+        attempt.worker = worker.name
+        attempt.era = self._era
+        if attempt.queue == UNKNOWN:
+            attempt.queue = self._only_queue(worker.name) or UNKNOWN
+        worker.running[attempt.uuid] = attempt
+
+    def _succeeded(self, event: Event, _at: Instant) -> None:
+        self._terminal(event, Outcome.SUCCEEDED)
+
+    def _retried(self, event: Event, _at: Instant) -> None:
+        self._terminal(event, Outcome.RETRIED)
+
+    def _cancelled(self, event: Event, _at: Instant) -> None:
+        self._terminal(event, Outcome.CANCELLED)
+
+    def _revoked(self, event: Event, _at: Instant) -> None:
+        revoked = Outcome.EXPIRED if event.expired else Outcome.REVOKED
+        self._terminal(event, Outcome.TERMINATED if event.terminated else revoked)
+
+    def _rejected(self, event: Event, _at: Instant) -> None:
+        attempt = self._terminal(event, Outcome.REJECTED)
+        attempt.requeued = attempt.requeued or bool(event.requeue)
+
+    def _failed(self, event: Event, _at: Instant) -> None:
+        failure = diagnose(event.exception, event.traceback)
+        if failure.exception == "Reject":
+            self._terminal(event, Outcome.REJECTED)
+            return
+        outcome = Outcome.FAILED
+        if failure.cause is Cause.UNREGISTERED:
+            outcome = Outcome.UNREGISTERED
+            event.name = event.name or unregistered_name(event.exception)
+        attempt = self._terminal(event, outcome)
+        if attempt.outcome in _FAILURES and not attempt.failed:
+            attempt.failed = True
+            self._emit(Failed(attempt.task, attempt.queue, event.hostname, *failure))
+
+    def _terminal(self, event: Event, outcome: Outcome) -> Attempt:
+        """End the attempt that an event speaks of, once, and return it."""
+        attempt = self._find(event)
+        if attempt is None:
+            attempt = self._open_attempt(event)
+        elif attempt.outcome is not None:
+            self._emit(DuplicateOutcome(attempt.task))
+            return attempt
+        follower = attempt.upcoming
+        if follower is not None and outcome is not Outcome.RETRIED and follower.started is not None:
+            attempt = follower
+        if not attempt.worker:
+            attempt.worker = event.hostname
+        self._end(attempt, outcome, event.timestamp, event.runtime)
+        return attempt
+
+    def _end(
+        self, attempt: Attempt, outcome: Outcome, timestamp: float | None = None, runtime: float | None = None
+    ) -> None:
+        """Give an attempt its outcome; without a timestamp nobody knows how long it took."""
+        attempt.outcome = outcome
+        if runtime is None or runtime < 0.0:
+            runtime = on_one_host(attempt.started, timestamp)
+        final = outcome not in _NOT_FINAL
+        total = between_hosts(attempt.first_published, timestamp) if final else None
+        worker = self._fleet.get(attempt.worker)
+        if worker is not None and worker.running.get(attempt.uuid) is attempt:
+            del worker.running[attempt.uuid]
+        self._emit(Ended(attempt.task, attempt.queue, attempt.worker, outcome, runtime, total))
+        if self._open.get(attempt.uuid) is attempt:
+            self._close(attempt)
+
+    def _close(self, attempt: Attempt) -> None:
+        """Move an ended attempt aside and put the next one, if announced, in its place."""
+        del self._open[attempt.uuid]
+        follower, attempt.upcoming = attempt.upcoming, None
+        if follower is None or follower.outcome is not None:
+            self._ended[attempt.uuid] = follower or attempt
+        else:
+            self._open[attempt.uuid] = follower
+
+    def _custom(self, event: Event, _at: Instant) -> None:
+        if event.uuid is None:
+            return
+        attempt = self._find(event)
+        task, queue = (attempt.task, attempt.queue) if attempt else (self._label(event), UNKNOWN)
+        self._emit(CustomEvent(task, queue, event.hostname, event.type))
+
+    def _nameless(self, _event: Event, _at: Instant) -> None:
+        self._emit(EventMalformed(Malformed.MISSING_FIELD))
+
+    # -- finding and keeping attempts
+
+    def _find(self, event: Event) -> Attempt | None:
+        uuid = event.uuid or ""
+        return self._open.get(uuid) or self._ended.get(uuid)
+
+    def _open_attempt(self, event: Event) -> Attempt:
+        """Keep a new attempt for an id that is not known, or no more."""
+        if len(self) >= self._max_tasks:
+            self._evict()
+        attempt = self._attempt(event)
+        self._open[attempt.uuid] = attempt
+        return attempt
+
+    def _attempt(self, event: Event) -> Attempt:
+        return Attempt(event.uuid or "", self._label(event), event.queue or UNKNOWN, event.retries or 0)
+
+    def _follow(self, attempt: Attempt, event: Event) -> Attempt:
+        """Return the attempt after this one: announced already, or new under the same id."""
+        follower = attempt.upcoming
+        if follower is not None and (event.retries or 0) <= follower.retries:
+            return follower
+        if follower is not None:
+            self._end(attempt, Outcome.RETRIED)
+            return self._follow(follower, event)
+        follower = self._attempt(event)
+        if event.name is None:
+            follower.task, follower.queue = attempt.task, attempt.queue
+            follower.retries = attempt.retries + (attempt.outcome is Outcome.RETRIED)
+        if attempt.outcome is None:
+            follower.first_published = attempt.first_published
+            attempt.upcoming = follower
+        else:
+            if attempt.outcome in _CONTINUED:
+                follower.first_published = attempt.first_published
+            self._ended.pop(attempt.uuid, None)
+            self._open[attempt.uuid] = follower
+        return follower
+
+    def _learn(self, attempt: Attempt, event: Event) -> None:
+        """Take over what an earlier event of this attempt did not say."""
+        if attempt.task == UNKNOWN and event.name:
+            attempt.task = self._label(event)
+        if attempt.queue == UNKNOWN and event.queue:
+            attempt.queue = event.queue
+        if event.eta is not None:
+            attempt.eta = unix_time(event.eta)
+
+    def _evict(self) -> None:
+        """Let go of a twentieth of what is kept: what ended first, then what waits, then what runs."""
+        quota = max(1, self._max_tasks // 20)
+        for uuid in list(islice(self._ended, quota)):
+            del self._ended[uuid]
+            quota -= 1
+        if not quota:
+            return
+        waiting = (uuid for uuid, attempt in self._open.items() if attempt.started is None)
+        evicted = list(islice(waiting, quota)) or list(islice(self._open, quota))
+        for uuid in evicted:
+            attempt = self._open.pop(uuid)
+            worker = self._fleet.get(attempt.worker)
+            if worker is not None:
+                worker.running.pop(uuid, None)
+        self._emit(TaskEvicted(len(evicted)))
+
+    def _label(self, event: Event) -> str:
+        return self._label_of(event.name) if event.name else UNKNOWN
+
+    def _is_same_task(self, attempt: Attempt, event: Event) -> bool:
+        return attempt.task in {UNKNOWN, self._label(event)}
+
+    def _only_queue(self, hostname: str) -> str | None:
+        """Return the queue of a worker that consumes just one."""
+        worker = self._fleet.get(hostname)
+        queues = worker.queues if worker is not None else None
+        return queues[0] if queues is not None and len(queues) == 1 else None
+
+    # -- what workers say of themselves
+
+    def seed(self, snapshot: Snapshot, at: Instant) -> None:
+        """Take in what a worker says it executes and holds: what we never saw, and what it no longer runs."""
+        worker = self._fleet.meet(snapshot.worker, at)
+        worker.queues = snapshot.queues
+        for item in snapshot.active:
+            attempt = self._seeded(item, worker)
+            if attempt.outcome is None and attempt.started is None and item.started is not None:
+                attempt.seeded = True
+                self._run(attempt, worker, item.started)
+        for item in snapshot.reserved:
+            self._seeded(item, worker)
+        self._compare(worker, snapshot)
+
+    def _seeded(self, item: RunningTask, worker: Worker) -> Attempt:
+        attempt = self._open.get(item.uuid) or self._ended.get(item.uuid)
+        if attempt is None:
+            if len(self) >= self._max_tasks:
+                self._evict()
+            queue = item.queue or self._only_queue(worker.name) or self._queue_of(item.name) or UNKNOWN
+            attempt = Attempt(item.uuid, self._label_of(item.name), queue, worker=worker.name)
+            self._open[item.uuid] = attempt
+        return attempt
+
+    def _compare(self, worker: Worker, snapshot: Snapshot) -> None:
+        """Note which attempts are not listed that we believe to run; their last events may be on their way."""
+        asked = snapshot.asked - worker.skew
+        listed = {item.uuid for item in snapshot.active}
+        worker.absent = {
+            uuid: asked
+            for uuid, attempt in worker.running.items()
+            if uuid not in listed and (attempt.started or 0.0) < asked - _SETTLED
+        }
+
+    def suspects(self) -> list[str]:
+        """Return the workers that have said for a while that they run fewer tasks than we believe."""
+        return [worker.name for worker in self._fleet if worker.surplus >= _SURPLUS_HEARTBEATS]
+
+    def _hear_instance(self, event: Event, at: Instant) -> Worker:
+        """Return the worker instance that sent this, ending what ran in the one before."""
+        worker = self._fleet.hear(event, at)
+        if self._fleet.is_new_instance(worker, event):
+            self._vanish(worker)
+            worker = self._fleet.restart(worker, event, at)
+        return worker
+
+    def _heartbeat(self, event: Event, at: Instant) -> None:
+        worker = self._hear_instance(event, at)
+        self._settle(worker, event)
+        self._fleet.beat(worker, event, at)
+
+    def _farewell(self, event: Event, at: Instant) -> None:
+        self._fleet.bid_farewell(self._fleet.hear(event, at))
+
+    def _settle(self, worker: Worker, event: Event) -> None:
+        """End the attempts that this worker does not run any more though no event said so."""
+        if event.active is None:
+            return
+        idle_at = worker.idle_at
+        running: Iterable[Attempt] = list(worker.running.values())
+        for attempt in running:
+            missed = worker.absent.get(attempt.uuid)
+            if (idle_at is not None and (attempt.started or 0.0) <= idle_at) or (
+                missed is not None and event.timestamp > missed + _SETTLED
+            ):
+                self._end(attempt, self._silent_outcome(attempt, worker))
+        worker.idle_at = event.timestamp if event.active == 0 else None
+        worker.surplus = worker.surplus + 1 if len(worker.running) > event.active else 0
+
+    def _silent_outcome(self, attempt: Attempt, worker: Worker) -> Outcome:
+        """Name the end of which nothing was said.
+
+        An announced next attempt means it was retried. A worker of Celery 5.7 on is silent only on ``Ignore``,
+        if no event can have been lost; older ones also when a child exits by ``sys.exit``.
+        """
+        if attempt.upcoming is not None and attempt.upcoming.retries > attempt.retries:
+            return Outcome.RETRIED
+        sure = worker.announces_exits and attempt.era == self._era and not worker.ledger.missing
+        return Outcome.IGNORED if sure else Outcome.VANISHED
+
+    def _vanish(self, worker: Worker) -> None:
+        for attempt in list(worker.running.values()):
+            self._end(attempt, Outcome.VANISHED)
+        worker.running.clear()
+
+
+def _is_next(attempt: Attempt, event: Event) -> bool:
+    """Say whether this message was published after the attempt it follows had started."""
+    if (event.retries or 0) > attempt.retries:
+        return True
+    if attempt.started is None:
+        return False
+    return attempt.published is not None or event.timestamp > attempt.started
