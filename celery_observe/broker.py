@@ -92,9 +92,7 @@ def url_problem(url: str) -> str | None:
             known = ", ".join(sorted(TRANSPORT_ALIASES))
             return f"{mask_url(alternate)!r} is for no broker that kombu knows. Begin it with one of {known}."
         if transport_of(alternate) in REDIS | AMQP and not _has_address(alternate):
-            return (
-                f"{mask_url(url)!r} has no valid host and port. Percent-encode what is special in a password."
-            )
+            return f"{mask_url(url)!r} has no valid host and port. Percent-encode what is special in a password."
     return None
 
 
@@ -110,7 +108,7 @@ def tls_options(transport: str, files: dict[str, str], *, verify: bool) -> dict[
     """Return `use_ssl` for `ca_certs`, `certfile` and `keyfile` in the words of the transport.
 
     kombu hands them on as they are: the words of redis-py's `SSLConnection` begin with `ssl_`, those of
-    py-amqp's `SSLTransport` do not, and it verifies the host only by a name (kombu's `pyamqp.py` replaces None).
+    py-amqp's `SSLTransport` do not, and it verifies the host only by a name (None: kombu's `pyamqp.py`).
     """
     options = {**files, "cert_reqs": ssl.CERT_REQUIRED if verify else ssl.CERT_NONE}
     if transport in REDIS:

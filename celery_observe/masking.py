@@ -64,7 +64,7 @@ def mask_text(text: str) -> str:
 
 
 def mask(value: Any, key: str = "") -> Any:
-    """Return a setting or log field without secrets, whether its key, its text or what it nests tells them."""
+    """Return a setting or log field without secrets, found by key, by text and in what it nests."""
     if isinstance(value, Mapping):
         return {name: mask(item, str(name)) for name, item in value.items()}
     if is_secret(key) and not isinstance(value, bool | None):

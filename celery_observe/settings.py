@@ -62,8 +62,17 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def form(self) -> Any:
-        """What decides how it is written: `bool`, `int`, `dict` (KEY=VALUE), `tuple` (a list), `Literal`, …."""
+        """What decides how it is written: `bool`, `int`, `dict` (KEY=VALUE), `tuple` (a list), …."""
         return get_origin(self.type) or self.type
+
+    @property
+    def default_text(self) -> str:
+        """The default as one would write it; empty if there is none."""
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        if isinstance(self.default, tuple):
+            return ",".join(self.default)
+        return f"{self.default:.15g}" if isinstance(self.default, float | int) else str(self.default or "")
 
     def show(self, value: Any) -> Any:
         """Return `value` as it may be shown."""
@@ -128,16 +137,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ("json",)
     event_exchange: Annotated[str, _source("Exchange of the events.", "NAME")] = "celeryev"
-    event_queue_prefix: Annotated[str, _source("What the name of our queue begins with.", "NAME")] = (
-        "celeryev"
-    )
+    event_queue_prefix: Annotated[str, _source("What the name of our queue begins with.", "NAME")] = "celeryev"
     event_queue_ttl: Annotated[
         Seconds, _source("How long the broker keeps an event that we have not read yet.", "SECONDS")
     ] = 5.0
     broker_tls_ca_file: Annotated[File, _source("CA to verify the broker with. Turns TLS on.", "FILE")] = None
-    broker_tls_cert_file: Annotated[
-        File, _source("Certificate to show the broker. Turns TLS on.", "FILE")
-    ] = None
+    broker_tls_cert_file: Annotated[File, _source("Certificate to show the broker. Turns TLS on.", "FILE")] = None
     broker_tls_key_file: Annotated[File, _source("Private key of that certificate.", "FILE")] = None
     broker_tls_insecure: Annotated[
         bool, _source("Do not verify the broker's certificate: for tests. Turns TLS on.")
@@ -152,16 +157,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     task_queue: Annotated[
         dict[str, str],
-        _tasks(
-            "Queue of the tasks that match, where events do not tell. First match. Repeatable.", "GLOB=QUEUE"
-        ),
+        _tasks("Queue of the tasks that match, where events do not tell. First match. Repeatable.", "GLOB=QUEUE"),
     ] = {}
-    task_allow: Annotated[
-        tuple[str, ...], _tasks("Only these tasks are named in labels. Repeatable.", "GLOB")
-    ] = ()
-    task_deny: Annotated[
-        tuple[str, ...], _tasks("These tasks are never named in labels. Repeatable.", "GLOB")
-    ] = ()
+    task_allow: Annotated[tuple[str, ...], _tasks("Only these tasks are named in labels. Repeatable.", "GLOB")] = ()
+    task_deny: Annotated[tuple[str, ...], _tasks("These tasks are never named in labels. Repeatable.", "GLOB")] = ()
     task_rename: Annotated[
         dict[str, str],
         _tasks("Name the tasks that match have in labels. First match. Repeatable.", "GLOB=NAME"),
@@ -176,16 +175,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         dict[str, Buckets],
         _metrics("Those of the tasks that match. First match. Repeatable.", "GLOB=SECONDS,…"),
     ] = {}
-    max_series: Annotated[Amount, _metrics("Series of a family. More are counted as `__other__`.", "N")] = (
-        2000
-    )
+    max_series: Annotated[Amount, _metrics("Series of a family. More are counted as `__other__`.", "N")] = 2000
     max_tracked_tasks: Annotated[Amount, _metrics("Tasks remembered until they end.", "N")] = 50_000
-    task_timeout: Annotated[
-        Seconds, _metrics("Forget a task after this long without an event.", "SECONDS")
-    ] = 604_800.0
-    worker_timeout: Annotated[Seconds, _metrics("Forget a worker that long after it went.", "SECONDS")] = (
-        300.0
-    )
+    task_timeout: Annotated[Seconds, _metrics("Forget a task after this long without an event.", "SECONDS")] = 604_800.0
+    worker_timeout: Annotated[Seconds, _metrics("Forget a worker that long after it went.", "SECONDS")] = 300.0
 
     host: Annotated[str, _server("Address to listen on; 0.0.0.0 is all of them.", "ADDRESS")] = "127.0.0.1"
     port: Annotated[Port, _server("Port to listen on; 0 is any free one.", "PORT")] = 9808
@@ -195,16 +188,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     basic_auth_file: Annotated[
         File, _server("Demand basic auth. Lines of USER:PASSWORD, re-read on change.", "FILE")
     ] = None
-    bearer_token_file: Annotated[
-        File, _server("Demand the bearer token in this file, re-read on change.", "FILE")
-    ] = None
+    bearer_token_file: Annotated[File, _server("Demand the bearer token in this file, re-read on change.", "FILE")] = (
+        None
+    )
 
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], _log("The least severity that is logged.", "LEVEL")
+        Literal["debug", "info", "warning", "error"],
+        _log("The least severity that is logged.", "debug|info|warning|error"),
     ] = "info"
-    log_format: Annotated[
-        Literal["console", "json"], _log("A line for people, or a JSON object.", "console|json")
-    ] = "console"
+    log_format: Annotated[Literal["console", "json"], _log("A line for people, or a JSON object.", "console|json")] = (
+        "console"
+    )
 
     brokers: tuple[BrokerSettings, ...] = ()
     """What the group Source amounts to: one for each broker."""
@@ -247,7 +241,7 @@ class _Given(NamedTuple):
 def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
     """Merge flags over environment over TOML file over defaults, and validate.
 
-    The keys of `flags` are names of settings, or `config`, the path of the TOML file; None and () are not given.
+    The keys of `flags` are names of settings, or `config`, the path of the TOML file; None and () are unset.
     A setting comes whole from the highest place that has it: lists and mappings are not merged.
 
     Raises:
@@ -319,9 +313,7 @@ def _convert(setting: Setting, given: _Given) -> Any:
         reason = re.sub(r" enum value '.*'|, got `\w+`| - at `.*`$|`", "", str(error))
     except RecursionError:
         reason = "Nested too deeply"
-    raise SettingsError(
-        f"{given.origin}: {reason}, got {_shown(setting, given.value)}. Give {_example(setting)}."
-    )
+    raise SettingsError(f"{given.origin}: {reason}, got {_shown(setting, given.value)}. Give {_example(setting)}.")
 
 
 def _shown(setting: Setting, value: Any) -> str:
@@ -334,8 +326,7 @@ def _example(setting: Setting) -> str:
         return "true or false"
     if setting.form is Literal:
         return " or ".join(get_args(setting.type))
-    default = setting.default
-    return f"{setting.metavar}, such as {default}" if isinstance(default, int | float) else setting.metavar
+    return f"{setting.metavar}, such as {setting.default_text}" if setting.default_text else setting.metavar
 
 
 def _shape(setting: Setting, value: Any) -> Any:
@@ -415,11 +406,7 @@ def use_ssl(settings: Settings, url: str) -> dict[str, Any] | None:
     }
     given = {word: path for word, path in files.items() if path}
     insecure = settings.broker_tls_insecure
-    return (
-        broker.tls_options(broker.transport_of(url), given, verify=not insecure)
-        if given or insecure
-        else None
-    )
+    return broker.tls_options(broker.transport_of(url), given, verify=not insecure) if given or insecure else None
 
 
 _CONTRADICTIONS: tuple[tuple[Callable[[Settings], Any], str], ...] = (
@@ -484,9 +471,7 @@ def _bucket_problem(settings: Settings) -> str | None:
     ):
         if not buckets or any(low >= high for low, high in pairwise(buckets)):
             shown = ",".join(f"{bound:g}" for bound in buckets)
-            return (
-                f"{settings.origin(name)}: got {shown or 'none'}. Give bounds that ascend, such as 0.1,1,10."
-            )
+            return f"{settings.origin(name)}: got {shown or 'none'}. Give bounds that ascend, such as 0.1,1,10."
     return None
 
 
@@ -496,10 +481,13 @@ def _file_problem(settings: Settings) -> str | None:
         if name == "state_file":
             path = path.absolute().parent
         if not path.exists() or not os.access(path, os.R_OK):
-            return (
-                f"{settings.origin(name)}: {str(path)!r} does not exist or may not be read. Create it first."
-            )
+            return f"{settings.origin(name)}: {str(path)!r} does not exist or may not be read. Create it first."
     return None
 
 
 _CHECKS = (_contradiction, _broker_problem, _content_problem, _bucket_problem, _file_problem)
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return this process's environment for a child, with `changes` and without any CELERY_*."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")} | changes

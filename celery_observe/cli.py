@@ -1,0 +1,228 @@
+"""The command line: `celery-observe run`, `metrics` and `demo`, and `celery -A proj observe`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any, Literal
+
+import click
+import msgspec
+
+from celery_observe import __version__, app, logs
+from celery_observe.broker import BrokerSettings
+from celery_observe.errors import CeleryObserveError, SettingsError
+from celery_observe.masking import mask_text
+from celery_observe.settings import SETTINGS, Setting, Settings, load
+
+EPILOG = (
+    "Every option is also an environment variable, --log-level for example CELERY_OBSERVE_LOG_LEVEL, and a key of "
+    "the TOML file, log_level. A flag goes before the environment, which goes before the file."
+)
+
+
+class Refusal(click.ClickException):
+    """What was asked for cannot be done: one line on stderr, exit code 2, no traceback."""
+
+    exit_code = 2
+
+
+@contextmanager
+def _masked() -> Iterator[None]:
+    """Mask what click quotes: a broker URL that stands where no argument belongs, for example."""
+    try:
+        yield
+    except click.UsageError as error:
+        raise click.UsageError(mask_text(error.format_message()), error.ctx) from None
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Show our own errors as one line: exit code 2 for settings, 1 for what went wrong at work."""
+    try:
+        yield
+    except SettingsError as error:
+        raise Refusal(str(error)) from None
+    except CeleryObserveError as error:
+        raise click.ClickException(str(error)) from None
+
+
+class _Group(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        with _masked():
+            return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _masked():
+            return super().parse_args(ctx, args)
+
+
+class _Command(click.Command):
+    """A command whose options are listed by the group of their setting."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _masked():
+            return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for group, params in groupby(self.get_params(ctx), lambda param: getattr(param, "group", "Options")):
+            with formatter.section(group):
+                formatter.write_dl(filter(None, (param.get_help_record(ctx) for param in params)))
+
+
+class _SettingOption(click.Option):
+    """The command line option of a setting. Its value stays text: `settings.load` converts and validates."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.group = setting.group
+        super().__init__(
+            [setting.name, _declaration(setting), *filter(None, [setting.short])],
+            type=bool if setting.form is bool else click.UNPROCESSED,
+            default=None,
+            multiple=setting.form in {tuple, dict},
+            metavar=setting.metavar or None,
+            help=setting.help + _default(setting),
+            # `celery` reads CELERY_<command>_<option>, which is our prefix: `settings.load` knows which to ignore.
+            allow_from_autoenv=False,
+        )
+
+
+def _declaration(setting: Setting) -> str:
+    return f"{setting.flag}/--no-{setting.flag[2:]}" if setting.form is bool else setting.flag
+
+
+def _default(setting: Setting) -> str:
+    return f"  [default: {setting.default_text}]" if setting.default_text else ""
+
+
+def _options(settings: Iterable[Setting]) -> list[click.Parameter]:
+    """Return the options of a command that runs the pipeline."""
+    config = click.Option(["--config"], metavar="FILE", allow_from_autoenv=False, help="TOML file with settings.")
+    check = click.Option(
+        ["--check"], is_flag=True, allow_from_autoenv=False, help="Show the settings in effect, and exit."
+    )
+    return [*map(_SettingOption, settings), config, check]
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="celery-observe")
+def main() -> None:
+    """Metrics of Celery from the events of its broker, and how far they can be believed."""
+
+
+@main.command("run", cls=_Command, params=_options(SETTINGS.values()), epilog=EPILOG)
+@click.pass_context
+def run(ctx: click.Context, /, *, check: bool, **flags: Any) -> None:
+    """Read the events of a broker and serve metrics."""
+    with _refusing():
+        settings = load(flags)
+        if settings.app:
+            settings = app.with_app(settings, app.load_app(settings.app))
+        _start(ctx, settings, check=check)
+
+
+@click.command(
+    "observe",
+    cls=_Command,
+    params=_options(setting for name, setting in SETTINGS.items() if name not in {"broker", "app"}),
+    epilog=EPILOG,
+)
+@click.pass_context
+def observe(ctx: click.Context, /, *, check: bool, **flags: Any) -> None:
+    """Read the events of this app's broker and serve metrics."""
+    celery = ctx.obj.app
+    with _refusing():
+        settings = load(flags | {"app": celery.main or "default"})
+        _start(ctx, app.with_app(settings, celery), check=check)
+
+
+def _start(ctx: click.Context, settings: Settings, *, check: bool) -> None:
+    if check:
+        click.echo("\n".join(_in_effect(settings)))
+        return
+    logs.configure(settings.log_level, settings.log_format)
+    from celery_observe import pipeline  # noqa: PLC0415 - --help and --check do without it
+
+    ctx.exit(pipeline.run(settings))
+
+
+def _in_effect(settings: Settings) -> Iterator[str]:
+    """Yield the lines of a TOML file that says the same, with what set each value, and then the brokers."""
+    for name, value in settings.masked().items():
+        origin = settings.origins.get(name)
+        comment = f"  # {origin}" if origin else ""
+        yield f"# {name} =" if value is None else f"{name} = {_toml(value)}{comment}"
+    for broker in settings.brokers:
+        yield from _described(broker)
+
+
+def _described(broker: BrokerSettings) -> Iterator[str]:
+    yield f"\n# broker {broker.name or broker.masked_url}"
+    yield from (f"#   {name} = {value!r}" for name, value in broker.masked().items())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        pairs = (f"{json.dumps(str(key))} = {_toml(item)}" for key, item in value.items())
+        return f"{{ {', '.join(pairs)} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, default=str)
+
+
+@main.command("metrics", cls=_Command)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print it.",
+)
+def metrics(form: Literal["table", "markdown", "json"]) -> None:
+    """Print the catalogue: every metric family that can be served."""
+    from celery_observe.metrics import CATALOGUE  # noqa: PLC0415 - other commands do without it
+
+    rows = [(family.name, str(family.kind), ", ".join(family.labels), family.help) for family in CATALOGUE]
+    click.echo(_FORMATS[form](("name", "type", "labels", "help"), rows))
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *rows]
+    )
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows])
+
+
+def _json(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    table = [dict(zip(header, row, strict=True)) for row in rows]
+    return msgspec.json.format(msgspec.json.encode(table)).decode()
+
+
+_FORMATS: dict[str, Callable[[Sequence[str], Sequence[Sequence[str]]], str]] = {
+    "table": _table,
+    "markdown": _markdown,
+    "json": _json,
+}
+
+
+@main.command("demo", cls=_Command)
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End by itself.")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="Port of the exporter.")
+@click.option("--broker", metavar="URL", help="Broker to use instead of the embedded one.")
+@click.pass_context
+def demo(ctx: click.Context, /, **options: Any) -> None:
+    """Run a shop of real workers under load, with a broker of its own, and the exporter that watches it."""
+    from celery_observe import demo as shop  # noqa: PLC0415 - needs the extra `demo`
+
+    with _refusing():
+        ctx.exit(shop.run(**options))
