@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import threading
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
+from socket import AF_INET6, AI_PASSIVE, SOCK_STREAM
 from typing import Any, Protocol
 
 import structlog
 from tornado.ioloop import PeriodicCallback
-from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from celery_observe.errors import ExpositionError
@@ -43,7 +44,9 @@ JOIN_TIMEOUT = 2.0
 BACKLOG = 1024
 """Connections that the kernel keeps for us while a page is being rendered."""
 
-FIXES = {
+PORTS = range(2**16)
+
+FIXES: dict[int | None, str] = {
     errno.EADDRINUSE: "stop what listens there, or choose another --port",
     errno.EACCES: "choose a --port above 1023",
 }
@@ -58,7 +61,7 @@ class HttpSettings(Protocol):
 
     @property
     def host(self) -> str:
-        """An address or a name of this machine; "" for all its addresses."""
+        """An address or a name of this machine; "" or "0.0.0.0" for all IPv4 addresses, "::" for all."""
 
     @property
     def port(self) -> int:
@@ -116,10 +119,10 @@ class Exposition:
         tls = server_context(
             _path(settings.tls_cert_file), _path(settings.tls_key_file), _path(settings.tls_client_ca_file)
         )
-        sockets = _bind(settings.host, settings.port)
-        self.port = sockets[0].getsockname()[1]
+        listening = _listen(settings.host, settings.port)
+        self.port = listening.getsockname()[1]
         self._server = bounded_server(application)
-        listener = Listener(sockets, self._server, tls)
+        listener = Listener(listening, self._server, tls)
         self._runner.get_loop()  # made here, so that `stop` finds it however soon it comes
         self._thread = threading.Thread(
             target=self._run, args=(listener, self._server), name="observe-http", daemon=True
@@ -164,14 +167,22 @@ class Exposition:
         await server.drain()
 
 
-def _bind(host: str, port: int) -> list[socket.socket]:
+def _listen(host: str, port: int) -> socket.socket:
+    if port not in PORTS:
+        raise _refused(host, port, "there is no such port")
     try:
-        return bind_sockets(port, host, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
-        number, reason = (error.errno, error.strerror) if isinstance(error, OSError) else (None, error)
-        fix = FIXES.get(number or 0, "--host must be an address of this machine, --port at most 65535")
-        message = f"cannot listen on {host or '*'}:{port}: {reason}; {fix}"
-        raise ExpositionError(message) from None
+        family, *_, address = socket.getaddrinfo(host or None, port, type=SOCK_STREAM, flags=AI_PASSIVE)[0]
+        both = family == AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
+    except socket.gaierror as error:
+        raise _refused(host, port, str(error.strerror)) from None
+    except OSError as error:
+        raise _refused(host, port, os.strerror(error.errno or 0), error.errno) from None
+
+
+def _refused(host: str, port: int, reason: str, number: int | None = None) -> ExpositionError:
+    fix = FIXES.get(number, "--host must be an address of this machine, --port at most 65535")
+    return ExpositionError(f"cannot listen on {host}:{port}: {reason}; {fix}")
 
 
 def _log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -42,9 +42,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
 def preferences(header: str) -> list[tuple[str, dict[str, str]]]:
     """Return the values of a header with their parameters, the best first, without those refused (q=0)."""
     values = [_value(part) for part in header.lower().split(",")]
-    ranked = sorted(
-        ((_quality(parameters), value, parameters) for value, parameters in values), key=lambda v: -v[0]
-    )
+    ranked = sorted(((_quality(parameters), value, parameters) for value, parameters in values), key=lambda v: -v[0])
     return [(value, parameters) for quality, value, parameters in ranked if quality > 0]
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import socket
 import ssl
-from collections.abc import Iterable
 from typing import Any
 
 import structlog
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate
 from tornado.iostream import IOStream, SSLIOStream
+from tornado.log import gen_log
 from tornado.web import Application
 
 from celery_observe.exposition.connections import Connections
@@ -103,38 +105,38 @@ def bounded_server(application: Application) -> Server:
 
 
 class Listener:
-    """Takes connections in from listening sockets, with TLS if there is a context for it."""
+    """Takes connections in from a listening socket, with TLS if there is a context for it."""
 
-    def __init__(
-        self, sockets: Iterable[socket.socket], server: Server, tls: Watched[ssl.SSLContext] | None
-    ) -> None:
-        self._sockets = tuple(sockets)
+    def __init__(self, listening: socket.socket, server: Server, tls: Watched[ssl.SSLContext] | None) -> None:
+        self._listening = listening
         self._server = server
         self._tls = tls
-        self._quiet_until = 0.0
+        self._exhaustion = Sparing()
+        self._handshakes = HandshakeWarnings()
 
     def start(self) -> None:
         """Begin, in the running loop."""
         self._loop = asyncio.get_running_loop()
-        for listening in self._sockets:
-            self._resume(listening)
+        self._listening.settimeout(0)
+        gen_log.addFilter(self._handshakes)
+        self._resume()
 
     def stop(self) -> None:
         """Listen no more."""
-        for listening in self._sockets:
-            self._loop.remove_reader(listening)
-            listening.close()
+        gen_log.removeFilter(self._handshakes)
+        self._loop.remove_reader(self._listening)
+        self._listening.close()
 
-    def _accept(self, listening: socket.socket) -> None:
+    def _accept(self) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
             try:
-                connection, address = listening.accept()
+                connection, address = self._listening.accept()
             except BlockingIOError:
                 return
             except ConnectionAbortedError:
                 continue
             except OSError as error:  # EMFILE, ENFILE, ENOBUFS, ENOMEM
-                self._exhausted(listening, error)
+                self._exhausted(error)
                 return
             self._take_in(connection, address)
 
@@ -144,6 +146,7 @@ class Listener:
             self._server.evict(surplus)
         stream = self._stream(connection)
         if stream:
+            self._server.open.wait(stream)
             self._server.handle_stream(stream, address)
 
     def _stream(self, connection: socket.socket) -> IOStream | None:
@@ -156,19 +159,43 @@ class Listener:
             return None
         return SSLIOStream(wrapped, max_buffer_size=2 * MAX_HEADER, read_chunk_size=READ_CHUNK)
 
-    def _exhausted(self, listening: socket.socket, error: OSError) -> None:
+    def _exhausted(self, error: OSError) -> None:
         """Give back a file descriptor of ours (accept is tried again at once), or else rest for a while."""
         spare = self._server.open.longest_waiting()
         if spare:
             self._server.evict(spare)
         else:
             # The pending connection stays readable: without a pause this loop would spin.
-            self._loop.remove_reader(listening)
-            self._loop.call_later(EXHAUSTED_PAUSE, self._resume, listening)
-        if self._loop.time() >= self._quiet_until:
-            self._quiet_until = self._loop.time() + WARNING_INTERVAL
+            self._loop.remove_reader(self._listening)
+            self._loop.call_later(EXHAUSTED_PAUSE, self._resume)
+        if self._exhaustion.due(self._loop.time()):
             log.warning("http_accept_failed", error=error.strerror, connections=len(self._server.open))
 
-    def _resume(self, listening: socket.socket) -> None:
-        if listening.fileno() >= 0:
-            self._loop.add_reader(listening, self._accept, listening)
+    def _resume(self) -> None:
+        if self._listening.fileno() >= 0:
+            self._loop.add_reader(self._listening, self._accept)
+
+
+class Sparing:
+    """Says when a warning is due that clients can cause: at most once in WARNING_INTERVAL."""
+
+    _quiet_until = -math.inf
+
+    def due(self, now: float) -> bool:
+        """Tell whether to warn at this time."""
+        if now < self._quiet_until:
+            return False
+        self._quiet_until = now + WARNING_INTERVAL
+        return True
+
+
+class HandshakeWarnings(logging.Filter):
+    """Lets tornado's warnings of failed TLS handshakes through sparingly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sparing = Sparing()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to log this record."""
+        return not str(record.msg).startswith("SSL Error") or self._sparing.due(record.created)

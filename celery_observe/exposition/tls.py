@@ -10,9 +10,7 @@ from celery_observe.errors import ExpositionError
 from celery_observe.exposition.watched import Watched
 
 
-def server_context(
-    cert: Path | None, key: Path | None, client_ca: Path | None
-) -> Watched[ssl.SSLContext] | None:
+def server_context(cert: Path | None, key: Path | None, client_ca: Path | None) -> Watched[ssl.SSLContext] | None:
     """Return the context for new connections, made anew when a file changes; None when no TLS is asked for.
 
     Raises ExpositionError when a file cannot be used, or when `key` or `client_ca` is given without `cert`:

@@ -43,9 +43,7 @@ class Watched(Generic[Content]):
             self._content = self._load()
         except ExpositionError as error:
             if stamp != self._refused:
-                log.warning(
-                    "http_files_not_reloaded", files=files, error=str(error), in_force="the last good content"
-                )
+                log.warning("http_files_not_reloaded", files=files, error=str(error), in_force="the last good content")
             self._refused = stamp
         else:
             self._loaded = self._refused = stamp
