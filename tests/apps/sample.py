@@ -20,16 +20,12 @@ from celery.exceptions import Ignore, Reject
 def make_app(broker: str, **conf: Any) -> Celery:
     """An app for this broker, to publish with; it says when it sends, and waits for no result."""
     app = Celery("sample", broker=broker, set_as_current=False)
-    app.conf.update(
-        task_send_sent_event=True, task_ignore_result=True, broker_connection_retry_on_startup=True
-    )
+    app.conf.update(task_send_sent_event=True, task_ignore_result=True, broker_connection_retry_on_startup=True)
     app.conf.update(conf)
     return app
 
 
-app = make_app(
-    os.environ.get("SAMPLE_BROKER", "memory://"), **json.loads(os.environ.get("SAMPLE_CONF", "{}"))
-)
+app = make_app(os.environ.get("SAMPLE_BROKER", "memory://"), **json.loads(os.environ.get("SAMPLE_CONF", "{}")))
 
 
 @app.task(name="add")

@@ -38,9 +38,7 @@ def test_a_paused_redis_keeps_connections_and_does_not_answer(redis_server: Redi
         assert client.ping()
 
 
-def test_redis_demands_its_password_over_tls(
-    start_redis: Callable[..., Redis], certificates: Certificates
-) -> None:
+def test_redis_demands_its_password_over_tls(start_redis: Callable[..., Redis], certificates: Certificates) -> None:
     """The URL of a protected Redis carries all that kombu needs."""
     server = start_redis(password="secret", tls=certificates)
     with Connection(server.url) as connection:
