@@ -18,6 +18,7 @@ FLOORS = (
     {"app"},
     {"settings"},
     {"broker", "guard"},
+    {"logs"},
     {"masking", "errors"},
     {"__version__"},
 )

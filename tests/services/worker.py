@@ -33,7 +33,7 @@ class Worker(Process):
 
     stop_timeout = 15.0
 
-    def __init__(  # noqa: PLR0913 one argument for each thing that a worker can be told
+    def __init__(  # noqa: PLR0913  one argument for each thing that a worker can be told
         self,
         folder: Path,
         broker: str,
