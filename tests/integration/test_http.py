@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from celery_observe.errors import ExpositionError
 from celery_observe.exposition import Readiness
-from services.web import OPENMETRICS_PAGE, TEXT_PAGE, Settings, ask, serving
+from services.web import OPENMETRICS_PAGE, TEXT_PAGE, Settings, ask, page, serving
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 PROTECTED = ["/", "/metrics", "/nowhere"]
@@ -190,10 +190,10 @@ def test_an_error_in_rendering_tells_nothing_and_stops_nothing() -> None:
     """The client gets a bare 500, the log gets the traceback, the next scrape its page."""
     outcomes = [ValueError("redis://user:password@broker"), None]
 
-    def render(openmetrics: bool) -> bytes:  # noqa: ARG001, FBT001  the protocol of a page
+    def render(openmetrics: bool) -> bytes:
         if error := outcomes.pop(0):
             raise error
-        return TEXT_PAGE
+        return page(openmetrics)
 
     with capture_logs() as logs, serving(render=render) as exposition:
         failed, served = ask(exposition), ask(exposition)
@@ -300,7 +300,7 @@ def test_an_answer_under_way_is_finished_when_stopping() -> None:
     """A scrape that has begun is not cut off by a shutdown."""
     large = TEXT_PAGE * 5_000
     with (
-        serving(render=lambda openmetrics: large) as exposition,  # noqa: ARG005  the protocol of a page
+        serving(render=lambda openmetrics: large) as exposition,
         closing(http.client.HTTPConnection("127.0.0.1", exposition.port, timeout=5)) as connection,
     ):
         connection.request("GET", "/metrics")

@@ -90,7 +90,7 @@ def test_a_client_that_does_not_read_its_answer_is_closed(monkeypatch: pytest.Mo
     monkeypatch.setattr(exposition_module, "SWEEP_INTERVAL", 0.05)
     large = TEXT_PAGE * 5_000
 
-    with serving(render=lambda openmetrics: large) as exposition, ExitStack() as stack:  # noqa: ARG005
+    with serving(render=lambda openmetrics: large) as exposition, ExitStack() as stack:
         deaf = connect(exposition, stack)
         deaf.send(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: exposition.evicted, what="the deaf client is closed")

@@ -38,7 +38,7 @@ class Answer:
     body: bytes
 
 
-def page(openmetrics: bool) -> bytes:  # noqa: FBT001  the protocol of a page
+def page(openmetrics: bool) -> bytes:
     """Render one or the other constant page."""
     return OPENMETRICS_PAGE if openmetrics else TEXT_PAGE
 

@@ -58,7 +58,7 @@ def test_the_preferred_format_that_we_have_is_chosen(accept: str, expected: str)
         ("gzip;q=0.0, identity", False),
     ],
 )
-def test_gzip_is_used_only_if_accepted(accept_encoding: str, expected: bool) -> None:  # noqa: FBT001
+def test_gzip_is_used_only_if_accepted(accept_encoding: str, expected: bool) -> None:
     """A quality of zero is a refusal."""
     assert accepts_gzip(accept_encoding) is expected
 
