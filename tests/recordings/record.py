@@ -20,7 +20,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from recordings.scenarios import ALL, SCENARIOS, VERSIONS
-from recordings.sequences import write_readme
+from recordings.tables import write_readme
 
 HERE = Path(__file__).parent
 

@@ -1,4 +1,4 @@
-"""Read recordings and tell in short notation what was heard; the README's tables come from here."""
+"""Read a recording, and tell in short notation what was heard."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
-from recordings.scenarios import ALL, SCENARIOS, VERSIONS
-
-#: Event types in short notation; heartbeats are left out, other types stand in full.
+#: Event types in short notation; other types stand in full.
 SHORT = {
     "task-sent": "s",
     "task-received": "r",
@@ -24,11 +22,9 @@ SHORT = {
     "worker-online": "on",
     "worker-offline": "off",
 }
-#: Stands where there is nothing to say.
-NONE = "-"
-_MARK = "<!-- Everything below is written by record.py. -->"
+
 #: A recording with more events than these is told in numbers.
-_MANY = 24
+MANY = 24
 
 
 def read(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -43,74 +39,29 @@ def events(file: Path) -> list[dict[str, Any]]:
     return [event for body in bodies for event in (body if isinstance(body, list) else [body])]
 
 
-def sequence(file: Path) -> str:
-    """Return what was heard after the worker came online, numbered by task when there are several."""
-    heard = [event for event in events(file) if event["type"] != "worker-heartbeat"]
-    heard = list(dropwhile(lambda event: event["type"] == "worker-online", heard))
-    if len(heard) > _MANY:
-        return " ".join(f"{count} {_short(kind)}" for kind, count in Counter(e["type"] for e in heard).items())
-    tasks = list(dict.fromkeys(event["uuid"] for event in heard if "uuid" in event))
-    several = len(tasks) > 1
-    return " ".join(
-        _short(event["type"]) + (str(tasks.index(event["uuid"]) + 1) if several and "uuid" in event else "")
-        for event in heard
-    )
-
-
-def write_readme(folder: Path) -> None:
-    """Write the tables of what was heard under the text of the README."""
-    readme = folder / "README.md"
-    text = readme.read_text().partition(_MARK)[0] if readme.exists() else ""
-    tables = [_sequences(folder, pool) for pool in ALL]
-    readme.write_text("\n".join([text + _MARK, "", *tables, _exceptions(folder)]) + "\n")
-
-
-def _short(kind: str) -> str:
+def short(kind: str) -> str:
+    """Return an event type in short notation."""
     return SHORT.get(kind, f"`{kind}`")
 
 
-def _minors() -> list[str]:
-    return [version.rpartition(".")[0] for version in VERSIONS]
+def sequence(file: Path) -> list[str]:
+    """Return what was heard but heartbeats, once a worker is online; numbered by task if there are several."""
+    heard = [event for event in events(file) if event["type"] != "worker-heartbeat"]
+    heard = list(dropwhile(lambda event: event["type"] == "worker-online", heard))
+    if len(heard) > MANY:
+        return [f"{count} {short(kind)}" for kind, count in Counter(e["type"] for e in heard).items()]
+    tasks = list(dict.fromkeys(event["uuid"] for event in heard if "uuid" in event))
+    if len(tasks) < 2:
+        return [short(event["type"]) for event in heard]
+    numbers = {task: str(number) for number, task in enumerate(tasks, 1)}
+    return [short(event["type"]) + numbers.get(event.get("uuid", ""), "") for event in heard]
 
 
-def _sequences(folder: Path, pool: str) -> str:
-    """Return one pool's table: a row for each scenario, a column for each version."""
-    rows = [f"## Sequences on {pool}", "", f"| scenario | {' | '.join(_minors())} |", "|---|---|---|---|"]
-    for name, scenario in SCENARIOS.items():
-        if pool not in scenario.pools:
-            continue
-        files = [folder / minor / pool / f"{name}.jsonl" for minor in _minors()]
-        cells = [sequence(file) or "nothing" if file.exists() else NONE for file in files]
-        cells = [cells[0], *("same" if cell == cells[0] != NONE else cell for cell in cells[1:])]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join([*rows, ""])
+def means_the_same(one: list[str], other: list[str]) -> bool:
+    """Say whether two sequences differ at most in when publishers spoke: they race with the worker."""
 
+    def parts(heard: list[str]) -> tuple[list[str], list[str]]:
+        sent = [word for word in heard if word.rstrip("0123456789") == "s"]
+        return sorted(sent), [word for word in heard if word not in sent]
 
-def _exceptions(folder: Path) -> str:
-    """Return the table of what failed and retried events say of their cause, equal ones in one row."""
-    rows = ["## What failed and retried events say", ""]
-    rows += ["| scenario | event | exception | last line | in |", "|---|---|---|---|---|"]
-    seen: dict[tuple[str, str, str, str], list[str]] = {}
-    for name in SCENARIOS:
-        for pool in ALL:
-            for minor in _minors():
-                file = folder / minor / pool / f"{name}.jsonl"
-                for said in dict.fromkeys(_said(file)) if file.exists() else ():
-                    seen.setdefault((name, *said), []).append(f"{pool} {minor}")
-    for (name, kind, exception, last), where in seen.items():
-        rows.append(f"| {name} | {kind} | {_code(exception)} | {_code(last)} | {', '.join(where)} |")
-    return "\n".join(rows)
-
-
-def _said(file: Path) -> list[tuple[str, str, str]]:
-    """Return the type, the exception and the traceback's last line of each event that has an exception."""
-    said = [event for event in events(file) if "exception" in event]
-    return [(_short(event["type"]), event["exception"], _last_line(event.get("traceback"))) for event in said]
-
-
-def _last_line(traceback: str | None) -> str:
-    return (traceback or "").strip().rpartition("\n")[2]
-
-
-def _code(text: str) -> str:
-    return f"`{text.replace('|', chr(92) + '|')}`" if text else NONE
+    return parts(one) == parts(other)
