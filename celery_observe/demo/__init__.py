@@ -15,7 +15,7 @@ def run(*, broker: str | None = None, port: int | None = None, duration: float |
 
     Args:
         broker: URL of a broker to use; without one an embedded broker is started.
-        port: of the exporter, on loopback; without one 9808, or a free port if that is taken.
+        port: of the exporter, on loopback; without one 9808, or a free one if that is taken; 0 is any free one.
         duration: seconds of load, after which tasks in flight may end; without one it runs until stopped.
 
     Raises:

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
+import msgspec
+
 from celery_observe.demo import guardian
 from celery_observe.errors import DemoError
 from celery_observe.masking import mask_text
@@ -87,6 +89,27 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Child(msgspec.Struct, frozen=True):
+    """A process of the family."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    farewell: signal.Signals
+    """What makes it end in an orderly way."""
+
+    def check(self) -> None:
+        """Raise DemoError, with the end of its log, unless it lives."""
+        code = self.process.poll()
+        if code is not None:
+            how = f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+            raise DemoError(f"{self.name} {how}. The end of its log:\n{self._tail()}")
+
+    def _tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+        return "\n".join(f"  {mask_text(line)}" for line in lines)
+
+
 class Family:
     """Child processes in one process group, with a temporary folder for their logs.
 
@@ -96,23 +119,25 @@ class Family:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: list[Child] = []
         self._group = 0
 
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="celery-observe-demo-"))
         command = [sys.executable, "-I", "-S", guardian.__file__, str(self.folder)]
-        self._start("guardian", command, stdin=subprocess.PIPE)
-        self._group = self._children["guardian"].pid
+        self._group = self._start("guardian", command, stdin=subprocess.PIPE).process.pid
         return self
 
-    def start(self, name: str, command: Sequence[str]) -> None:
+    def start(self, name: str, command: Sequence[str], farewell: signal.Signals = signal.SIGTERM) -> None:
         """Start a child; what it prints goes to its log in the folder."""
-        self._start(name, command, stdin=subprocess.DEVNULL)
+        self._start(name, command, farewell, stdin=subprocess.DEVNULL)
 
-    def _start(self, name: str, command: Sequence[str], *, stdin: int) -> None:
-        with self._log(name).open("wb") as log:
-            self._children[name] = subprocess.Popen(
+    def _start(
+        self, name: str, command: Sequence[str], farewell: signal.Signals = signal.SIGTERM, *, stdin: int
+    ) -> Child:
+        path = self.folder / f"{name.replace(' ', '-')}.log"
+        with path.open("wb") as log:
+            process = subprocess.Popen(
                 command,
                 stdin=stdin,
                 stdout=log,
@@ -121,25 +146,24 @@ class Family:
                 env=self._environment,
                 process_group=self._group,
             )
+        self._children.append(Child(name, process, path, farewell))
+        return self._children[-1]
 
     def check(self) -> None:
         """Make sure that every child lives.
 
         Raises:
-            DemoError: one does not; with the end of its log.
+            DemoError: one does not.
         """
-        for name, child in self._children.items():
-            if child.poll() is not None:
-                raise DemoError(f"{name} {_ending(child.returncode)}. The end of its log:\n{self._tail(name)}")
+        for child in self._children:
+            child.check()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ask all but broker and guardian to end, give them 2 s, kill what is left of the group, and reap."""
-        polite = [child for name, child in self._children.items() if name not in {"guardian", "broker"}]
-        for child in polite:
-            child.terminate()
-        _wait(polite, seconds=2.0)
+        """End the children, the broker after those that need it; kill what is left of the group; reap."""
+        _end([child for child in self._children if child.name not in {"guardian", "broker"}], seconds=4.0)
+        _end([child for child in self._children if child.name == "broker"], seconds=1.0)
         self._kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -149,29 +173,18 @@ class Family:
         except ProcessLookupError:
             return
         finally:
-            for child in self._children.values():
-                child.communicate()
+            for child in self._children:
+                child.process.communicate()
         _wait_for_group(self._group, seconds=2.0)
 
-    def _log(self, name: str) -> Path:
-        return self.folder / f"{name}.log"
 
-    def _tail(self, name: str) -> str:
-        lines = self._log(name).read_text(errors="replace").splitlines()
-        return "\n".join(f"  {mask_text(line)}" for line in lines[-_TAIL_LINES:])
-
-
-def _ending(code: int) -> str:
-    return f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
-
-
-def _wait(children: Sequence[subprocess.Popen[bytes]], *, seconds: float) -> None:
+def _end(children: Sequence[Child], *, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     for child in children:
-        try:
-            child.wait(timeout=max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            continue
+        child.process.send_signal(child.farewell)
+    for child in children:
+        with suppress(subprocess.TimeoutExpired):
+            child.process.wait(timeout=max(0.0, deadline - time.monotonic()))
 
 
 def _wait_for_group(group: int, *, seconds: float) -> None:

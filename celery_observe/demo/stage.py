@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -70,6 +71,8 @@ def run(*, given_broker: str | None, given_port: int | None, duration: float | N
 
 
 def _choose_port(given: int | None, terminal: Terminal) -> int:
+    if given == 0:
+        return free_port()
     wanted = given or _PORT
     if is_free(wanted):
         return wanted
@@ -102,7 +105,7 @@ class Stage:
             broker.require_unused(app, QUEUES)
         self._family.start("exporter", [sys.executable, "-m", "celery_observe", "run", "--port", str(self._port)])
         for queue in QUEUES:
-            self._family.start(f"worker {queue}", _worker(queue))
+            self._family.start(f"worker {queue}", _worker(queue), signal.SIGQUIT)  # running tasks must not delay it
         return self._until("the exporter", self._ready) and self._introduce()
 
     def _until(self, name: str, ready: Callable[[], bool]) -> bool:
