@@ -1,7 +1,7 @@
 """The demo: a shop on real Celery workers, its broker, a steady load, and the exporter that watches them.
 
 `stage` is the run itself; `shop` the Celery app, `load` its customers, `broker` the embedded server;
-`processes` are the children and `guardian` what ends them in any case; `page` is a reading of /metrics,
+`processes` are the children and `guardian` what ends them in any case; `reading` is a reading of /metrics,
 `summary` what is shown of it, and `terminal` where.
 """
 

@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 
 from celery_observe.demo import broker
 from celery_observe.demo.load import Load, Shop, plan
-from celery_observe.demo.page import Page, fetch
+from celery_observe.demo.reading import Reading, fetch
 from celery_observe.demo.processes import LOOPBACK, Family, Pause, free_port, is_free, stoppable
 from celery_observe.demo.shop import QUEUES, app
 from celery_observe.demo.summary import Summary, summarise
@@ -170,7 +170,7 @@ class Stage:
             raise DemoError(f"the exporter does not answer: {error}") from error
         if status != http.HTTPStatus.OK:
             raise DemoError(f"the exporter answers /metrics with status {status}")
-        return summarise(Page(text), load)
+        return summarise(Reading(text), load)
 
 
 def _worker(queue: str) -> list[str]:

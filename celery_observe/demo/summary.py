@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from celery_observe.demo.page import Page
+from celery_observe.demo.reading import Reading
 from celery_observe.demo.shop import TASKS
 from celery_observe.fact import Outcome
 from celery_observe.metrics import observer, tasks, workers
@@ -81,43 +81,43 @@ class Summary(msgspec.Struct, frozen=True):
         return self.unaccounted == 0 and self.in_flight == 0
 
 
-def summarise(page: Page, load: int) -> Summary:
-    """Read from a page all that is shown. Tasks that are not the shop's are left out."""
-    up = page.by(workers.UP, "worker")
-    rows = tuple(_row(page, task) for task in TASKS)
+def summarise(reading: Reading, load: int) -> Summary:
+    """Take from a reading all that is shown. Tasks that are not the shop's are left out."""
+    up = reading.by(workers.UP, "worker")
+    rows = tuple(_row(reading, task) for task in TASKS)
     return Summary(
         load=load,
         rows=rows,
-        total=_total(page, rows),
-        causes=sum((page.by(tasks.FAILURES, "cause", task=task) for task in TASKS), Counter()),
+        total=_total(reading, rows),
+        causes=sum((reading.by(tasks.FAILURES, "cause", task=task) for task in TASKS), Counter()),
         workers_up=up.total(),
         workers=len(up),
-        unobserved=int(page.total(observer.TASKS_UNOBSERVED)),
-        lag=page.largest(observer.EVENT_LAG),
+        unobserved=int(reading.total(observer.TASKS_UNOBSERVED)),
+        lag=reading.largest(observer.EVENT_LAG),
     )
 
 
-def _row(page: Page, task: str) -> Row:
+def _row(reading: Reading, task: str) -> Row:
     return Row(
         task=task,
-        published=int(page.total(tasks.PUBLISHED, task=task)),
-        running=int(page.total(tasks.RUNNING, task=task)),
-        outcomes=page.by(tasks.OUTCOMES, "outcome", task=task),
-        runtime_p50=page.quantile(0.5, tasks.RUNTIME, task=task),
-        runtime_p95=page.quantile(0.95, tasks.RUNTIME, task=task),
-        queue_wait_p95=page.quantile(0.95, tasks.QUEUE_WAIT, task=task),
+        published=int(reading.total(tasks.PUBLISHED, task=task)),
+        running=int(reading.total(tasks.RUNNING, task=task)),
+        outcomes=reading.by(tasks.OUTCOMES, "outcome", task=task),
+        runtime_p50=reading.quantile(0.5, tasks.RUNTIME, task=task),
+        runtime_p95=reading.quantile(0.95, tasks.RUNTIME, task=task),
+        queue_wait_p95=reading.quantile(0.95, tasks.QUEUE_WAIT, task=task),
     )
 
 
-def _total(page: Page, rows: Iterable[Row]) -> Row:
+def _total(reading: Reading, rows: Iterable[Row]) -> Row:
     return Row(
         task="all",
         published=sum(row.published for row in rows),
         running=sum(row.running for row in rows),
         outcomes=sum((row.outcomes for row in rows), Counter()),
-        runtime_p50=page.quantile(0.5, tasks.RUNTIME),
-        runtime_p95=page.quantile(0.95, tasks.RUNTIME),
-        queue_wait_p95=page.quantile(0.95, tasks.QUEUE_WAIT),
+        runtime_p50=reading.quantile(0.5, tasks.RUNTIME),
+        runtime_p95=reading.quantile(0.95, tasks.RUNTIME),
+        queue_wait_p95=reading.quantile(0.95, tasks.QUEUE_WAIT),
     )
 
 

@@ -31,7 +31,7 @@ def fetch(host: str, port: int, path: str) -> tuple[int, str]:
         connection.close()
 
 
-class Page:
+class Reading:
     """The samples of a page in the Prometheus text format, by name."""
 
     def __init__(self, text: str) -> None:
