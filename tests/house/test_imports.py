@@ -15,7 +15,7 @@ FLOORS = (
     {"recorder", "workflow"},
     {"tracker"},
     {"fleet"},
-    {"metrics", "attempt", "cause"},
+    {"metrics", "attempt", "cause", "names"},
     {"event", "fact"},
     {"app"},
     {"settings"},
