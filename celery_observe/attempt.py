@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from celery_observe.fact import Outcome
+    from celery_observe.fact import Outcome, TaskFact
 
 _CLOCK_TOLERANCE = 1.0
 """Seconds by which the clocks of two hosts may differ before a negative time is dropped instead of read as zero."""
@@ -40,6 +40,8 @@ class Attempt(msgspec.Struct, gc=False):
     """Its failure was counted."""
     era: int = 0
     """The unbroken stretch of the stream in which it started."""
+    held: list[TaskFact] | None = None
+    """Facts that wait for the name of the queue."""
     upcoming: Attempt | None = None
     """The next attempt, announced before this one's end was."""
 

@@ -31,3 +31,11 @@ class ExpositionError(CeleryObserveError):
 
 class DemoError(CeleryObserveError):
     """The demo could not start, or one of its processes died."""
+
+
+class ProbeError(CeleryObserveError):
+    """A question to the broker or to its workers was not answered."""
+
+
+class StateError(CeleryObserveError):
+    """The state file cannot be read or written."""

@@ -72,67 +72,55 @@ class EventMalformed(Fact):
     reason: str
 
 
-class Published(Fact):
+class TaskFact(Fact):
+    """The root of facts about one attempt."""
+
+    task: str
+    queue: str
+    worker: str
+
+
+class Published(TaskFact):
     """A message for a task was published."""
 
-    task: str
-    queue: str
-    worker: str
 
-
-class Received(Fact):
+class Received(TaskFact):
     """A worker took a message for a task."""
 
-    task: str
-    queue: str
-    worker: str
+
+class Started(TaskFact):
+    """An attempt started; ``wait`` is the time since its worker received it, or its ETA if that is later."""
+
+    wait: float | None
 
 
-class Started(Fact):
-    """An attempt started. Waits are less the time until its ETA."""
+class Waited(TaskFact):
+    """An attempt of which both publish and start are known; ``wait`` is the time between, less that until its ETA."""
 
-    task: str
-    queue: str
-    worker: str
-    queue_wait: float | None
-    worker_wait: float | None
+    wait: float | None
 
 
-class Ended(Fact):
+class Ended(TaskFact):
     """An attempt ended. ``total`` is known for the last attempt of a task whose first publish was seen."""
 
-    task: str
-    queue: str
-    worker: str
     outcome: Outcome
     runtime: float | None
     total: float | None
 
 
-class Failed(Fact):
+class Failed(TaskFact):
     """An attempt failed; sent beside its ``Ended``. ``exception`` is the class name, never its text."""
 
-    task: str
-    queue: str
-    worker: str
     exception: str
     cause: Cause
 
 
-class Redelivered(Fact):
+class Redelivered(TaskFact):
     """A message was delivered again without having been published again."""
 
-    task: str
-    queue: str
-    worker: str
 
-
-class DuplicateExecution(Fact):
+class DuplicateExecution(TaskFact):
     """An attempt was started while, or after, another worker executed it."""
-
-    task: str
-    queue: str
-    worker: str
 
 
 class DuplicateOutcome(Fact):
@@ -141,12 +129,9 @@ class DuplicateOutcome(Fact):
     task: str
 
 
-class CustomEvent(Fact):
+class CustomEvent(TaskFact):
     """A task sent an event of its own with ``Task.send_event``."""
 
-    task: str
-    queue: str
-    worker: str
     type: str
 
 

@@ -171,7 +171,7 @@ class Fleet:
         ledger = worker.ledger
         if ledger.pid is None:
             ledger.pid = event.pid
-        if event.pid != ledger.pid:
+        if event.pid is not None and event.pid != ledger.pid:
             return True
         return event.processed is not None and event.processed < ledger.processed
 
@@ -191,9 +191,7 @@ class Fleet:
         if event.processed is not None:
             self._count(worker, event.processed, event.timestamp)
         load1 = event.loadavg[0] if event.loadavg else None
-        self._emit(
-            WorkerSeen(worker.name, event.timestamp, worker.skew, event.processed, event.active, load1)
-        )
+        self._emit(WorkerSeen(worker.name, event.timestamp, worker.skew, event.processed, event.active, load1))
         if event.sw_ver and event.sw_ver != worker.version:
             worker.version = event.sw_ver
             self._emit(WorkerIdentified(worker.name, event.sw_ver))

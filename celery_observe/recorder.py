@@ -92,8 +92,9 @@ class Series:
             del self.histograms[labels]
 
     def _bounds(self, labels: Labels) -> tuple[float, ...]:
-        special = self._buckets_of(labels[self._task]) if self._task is not None else None
-        return special or self.family.buckets
+        if not self.family.buckets_settable or self._task is None:
+            return self.family.buckets
+        return self._buckets_of(labels[self._task]) or self.family.buckets
 
     def _admit(self, labels: Labels, children: Mapping[Labels, object]) -> Labels | None:
         """Return the label set to record a new one under: itself while there is room; None to drop it."""
@@ -110,8 +111,9 @@ class Series:
 class Recorder:
     """All series of one broker, fed by facts.
 
-    ``const_labels`` stand on every series, such as the name of the broker where there are several. ``buckets_of``
-    maps a task name to its own histogram bounds in seconds.
+    ``const_labels`` stand on every series, such as the name of the broker where there are several. ``runtime_buckets``
+    replaces the default bounds, in seconds, of the families whose bounds are settable; ``buckets_of`` maps a task to
+    its own.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Recorder:
         catalogue: Iterable[Family] = CATALOGUE,
         max_series: int = 2000,
         worker_label: bool = False,
+        runtime_buckets: tuple[float, ...] = (),
         buckets_of: Callable[[str], tuple[float, ...] | None] = lambda _task: None,
         const_labels: Mapping[str, str] | None = None,
     ) -> None:
@@ -128,11 +131,19 @@ class Recorder:
         self._rules: dict[type[Fact], tuple[Callable[[Fact], None], ...]] = {}
         for family in catalogue:
             declared = _with_worker(family) if worker_label else family
+            if runtime_buckets and family.buckets_settable:
+                declared = msgspec.structs.replace(declared, buckets=runtime_buckets)
             series = self.series[family.name] = Series(declared, max_series, buckets_of)
             if family.on is not None:
                 self._want(family.on, _rule(series))
             if family.zero_on is not None:
                 self._want(family.zero_on, _zero_rule(series))
+
+    def start_at_zero(self) -> None:
+        """Show the counters that have no labels before they first count."""
+        for series in self.series.values():
+            if series.family.kind is Kind.COUNTER and not series.family.labels:
+                series.increase((), 0)
 
     def __getitem__(self, family: Family) -> Series:
         """Return the series of a declared family."""

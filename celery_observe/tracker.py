@@ -33,6 +33,8 @@ from celery_observe.fact import (
     Redelivered,
     Started,
     TaskEvicted,
+    TaskFact,
+    Waited,
 )
 
 if TYPE_CHECKING:
@@ -45,10 +47,12 @@ _FAREWELL_GRACE = 10.0
 """Seconds after a worker's goodbye in which its last events may arrive."""
 _SURPLUS_HEARTBEATS = 3
 """Heartbeats in a row that must say that fewer tasks run than we believe before the worker is asked."""
+_PATIENCE = 60
+"""Ticks without any ``task-sent`` after which facts no longer wait for one to name their queue."""
 _SETTLED = 1.0
 """Seconds after which the events of something a worker did are surely on their way."""
 
-_NOT_FINAL = frozenset({Outcome.RETRIED, Outcome.CANCELLED, Outcome.IGNORED})
+_NOT_FINAL = frozenset({Outcome.RETRIED, Outcome.CANCELLED})
 _REOPENED = frozenset({Outcome.REJECTED, Outcome.CANCELLED, Outcome.IGNORED, Outcome.VANISHED})
 _CONTINUED = _REOPENED | {Outcome.RETRIED}
 _FAILURES = frozenset({Outcome.FAILED, Outcome.UNREGISTERED, Outcome.REJECTED})
@@ -85,6 +89,9 @@ class Tracker:
         self._open: dict[str, Attempt] = {}
         self._ended: dict[str, Attempt] = {}
         self._era = 0
+        self._patience = _PATIENCE
+        self._holding: list[Attempt] = []
+        self._held_before: list[Attempt] = []
         self.event_counts: dict[str, int] = {}
         """Events handled by type; whoever collects them clears it."""
         self._task_events: dict[str, Callable[[Event, Instant], object]] = {
@@ -127,6 +134,10 @@ class Tracker:
 
     def tick(self, at: Instant) -> None:
         """Do what the passing of time asks for: give up on workers that are gone and on what ran there."""
+        self._patience = max(0, self._patience - 1)
+        for attempt in self._held_before:
+            self._release(attempt)
+        self._held_before, self._holding = self._holding, []
         for worker in self._fleet.silent(at):
             self._vanish(worker)
             self._fleet.forget(worker)
@@ -152,6 +163,7 @@ class Tracker:
     # -- the life of a task
 
     def _sent(self, event: Event, _at: Instant) -> None:
+        self._patience = _PATIENCE
         attempt = self._find(event)
         if attempt is None:
             attempt = self._open_attempt(event)
@@ -163,7 +175,10 @@ class Tracker:
             attempt.first_published = event.timestamp
         if attempt.queue == UNKNOWN:
             attempt.queue = self._queue_of(event.name or "") or UNKNOWN
+        self._release(attempt)
         self._emit(Published(attempt.task, attempt.queue, event.hostname))
+        if attempt.started is not None:
+            self._emit(Waited(attempt.task, attempt.queue, attempt.worker, attempt.queue_wait()))
 
     def _received(self, event: Event, at: Instant) -> None:
         self._fleet.hear(event, at)
@@ -185,7 +200,7 @@ class Tracker:
             attempt.worker = event.hostname
         if attempt.queue == UNKNOWN:
             attempt.queue = self._only_queue(event.hostname) or self._queue_of(event.name or "") or UNKNOWN
-        self._emit(Received(attempt.task, attempt.queue, event.hostname))
+        self._tell(attempt, Received(attempt.task, attempt.queue, event.hostname))
 
     def _received_after_end(self, attempt: Attempt, event: Event) -> Attempt:
         """Take a message for a task that has ended: its next attempt, or the same message once more."""
@@ -223,13 +238,13 @@ class Tracker:
             attempt = attempt.upcoming
         if attempt.outcome is not None or (attempt.started is not None and not attempt.seeded):
             self._emit(DuplicateExecution(attempt.task, attempt.queue, event.hostname))
-            self._emit(Started(attempt.task, attempt.queue, event.hostname, None, None))
+            self._emit(Started(attempt.task, attempt.queue, event.hostname, None))
             return
         attempt.seeded = False
         self._run(attempt, worker, event.timestamp)
-        self._emit(
-            Started(attempt.task, attempt.queue, event.hostname, attempt.queue_wait(), attempt.worker_wait())
-        )
+        self._tell(attempt, Started(attempt.task, attempt.queue, event.hostname, attempt.worker_wait()))
+        if attempt.published is not None:
+            self._emit(Waited(attempt.task, attempt.queue, event.hostname, attempt.queue_wait()))
 
     def _run(self, attempt: Attempt, worker: Worker, started: float) -> None:
         attempt.started = started
@@ -253,7 +268,7 @@ class Tracker:
         self._terminal(event, Outcome.TERMINATED if event.terminated else revoked)
 
     def _rejected(self, event: Event, _at: Instant) -> None:
-        attempt = self._terminal(event, Outcome.REJECTED)
+        attempt = self._terminal(event, Outcome.REJECTED, final=not event.requeue)
         attempt.requeued = attempt.requeued or bool(event.requeue)
 
     def _failed(self, event: Event, _at: Instant) -> None:
@@ -268,10 +283,10 @@ class Tracker:
         attempt = self._terminal(event, outcome)
         if attempt.outcome in _FAILURES and not attempt.failed:
             attempt.failed = True
-            self._emit(Failed(attempt.task, attempt.queue, event.hostname, *failure))
+            self._tell(attempt, Failed(attempt.task, attempt.queue, event.hostname, *failure))
 
-    def _terminal(self, event: Event, outcome: Outcome) -> Attempt:
-        """End the attempt that an event speaks of, once, and return it."""
+    def _terminal(self, event: Event, outcome: Outcome, *, final: bool = True) -> Attempt:
+        """End the attempt that an event speaks of, once, and return it; the task goes on unless it is ``final``."""
         attempt = self._find(event)
         if attempt is None:
             attempt = self._open_attempt(event)
@@ -283,22 +298,23 @@ class Tracker:
             attempt = follower
         if not attempt.worker:
             attempt.worker = event.hostname
-        self._end(attempt, outcome, event.timestamp, event.runtime)
+        runtime = event.runtime
+        if runtime is None or runtime < 0.0:
+            runtime = on_one_host(attempt.started, event.timestamp)
+        final = final and outcome not in _NOT_FINAL
+        total = between_hosts(attempt.first_published, event.timestamp) if final else None
+        self._end(attempt, outcome, runtime, total)
         return attempt
 
     def _end(
-        self, attempt: Attempt, outcome: Outcome, timestamp: float | None = None, runtime: float | None = None
+        self, attempt: Attempt, outcome: Outcome, runtime: float | None = None, total: float | None = None
     ) -> None:
-        """Give an attempt its outcome; without a timestamp nobody knows how long it took."""
+        """Give an attempt its outcome."""
         attempt.outcome = outcome
-        if runtime is None or runtime < 0.0:
-            runtime = on_one_host(attempt.started, timestamp)
-        final = outcome not in _NOT_FINAL
-        total = between_hosts(attempt.first_published, timestamp) if final else None
         worker = self._fleet.get(attempt.worker)
         if worker is not None and worker.running.get(attempt.uuid) is attempt:
             del worker.running[attempt.uuid]
-        self._emit(Ended(attempt.task, attempt.queue, attempt.worker, outcome, runtime, total))
+        self._tell(attempt, Ended(attempt.task, attempt.queue, attempt.worker, outcome, runtime, total))
         if self._open.get(attempt.uuid) is attempt:
             self._close(attempt)
 
@@ -317,6 +333,22 @@ class Tracker:
         attempt = self._find(event)
         task, queue = (attempt.task, attempt.queue) if attempt else (self._label(event), UNKNOWN)
         self._emit(CustomEvent(task, queue, event.hostname, event.type))
+
+    def _tell(self, attempt: Attempt, fact: TaskFact) -> None:
+        """Emit a fact, a moment later if its queue is not known but publishers tell it: ``task-sent`` may be late."""
+        if attempt.queue != UNKNOWN or not self._patience:
+            self._emit(fact)
+        elif attempt.held is None:
+            attempt.held = [fact]
+            self._holding.append(attempt)
+        else:
+            attempt.held.append(fact)
+
+    def _release(self, attempt: Attempt) -> None:
+        held, attempt.held = attempt.held, None
+        for fact in held or ():
+            fact.queue = attempt.queue
+            self._emit(fact)
 
     def _nameless(self, _event: Event, _at: Instant) -> None:
         self._emit(EventMalformed(Malformed.MISSING_FIELD))
@@ -354,8 +386,10 @@ class Tracker:
             follower.first_published = attempt.first_published
             attempt.upcoming = follower
         else:
-            if attempt.outcome in _CONTINUED:
+            if attempt.outcome in _CONTINUED or attempt.requeued:
                 follower.first_published = attempt.first_published
+            if attempt.requeued and follower.queue == UNKNOWN:
+                follower.queue = attempt.queue
             self._ended.pop(attempt.uuid, None)
             self._open[attempt.uuid] = follower
         return follower
@@ -489,6 +523,4 @@ def _is_next(attempt: Attempt, event: Event) -> bool:
     """Say whether this message was published after the attempt it follows had started."""
     if (event.retries or 0) > attempt.retries:
         return True
-    if attempt.started is None:
-        return False
-    return attempt.published is not None or event.timestamp > attempt.started
+    return attempt.started is not None and attempt.published is not None

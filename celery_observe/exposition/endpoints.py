@@ -37,7 +37,7 @@ log = structlog.get_logger()
 class Page(Protocol):
     """Renders the metrics."""
 
-    def __call__(self, openmetrics: bool) -> bytes:  # noqa: FBT001  the two formats there are
+    def __call__(self, *, openmetrics: bool) -> bytes:
         """Return the page as OpenMetrics 1.0.0, or as text 0.0.4."""
 
 
@@ -109,7 +109,7 @@ class Metrics(Endpoint):
     def get(self) -> None:
         """Answer in the format and coding that the client prefers."""
         chosen = content_type(self.request.headers.get("Accept", ""))
-        page = self.site.render(chosen == OPENMETRICS)
+        page = self.site.render(openmetrics=chosen == OPENMETRICS)
         self.set_header("Content-Type", chosen)
         self.set_header("Vary", "Accept, Accept-Encoding")
         if accepts_gzip(self.request.headers.get("Accept-Encoding", "")):

@@ -35,7 +35,8 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     value is None is passed over; ``cumulative`` says that the value is the running total itself. ``labels`` are
     attributes of the fact. A family without ``on`` is set by the pipeline on its one-second tick. A ``live`` family
     speaks of this moment: it is absent while the stream is down. The Fact ``zero_on`` starts the family at 0 for each
-    of the ``zero_values`` of ``zero_label``.
+    of the ``zero_values`` of ``zero_label``. With
+    ``buckets_settable`` users choose the bounds.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     on: type[Fact] | None = None
     value: str | None = None
     buckets: tuple[float, ...] = ()
+    buckets_settable: bool = False
     cumulative: bool = False
     live: bool = False
     zero_on: type[Fact] | None = None

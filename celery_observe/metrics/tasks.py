@@ -53,14 +53,15 @@ RUNTIME = Family(
     on=fact.Ended,
     value="runtime",
     buckets=RUNTIME_BUCKETS,
+    buckets_settable=True,
 )
 QUEUE_WAIT = Family(
     name="celery_task_queue_wait_seconds",
     kind=Kind.HISTOGRAM,
     help="Time from publish (or ETA, if later) to start. Needs task_send_sent_event in the publishers.",
     labels=_TASK,
-    on=fact.Started,
-    value="queue_wait",
+    on=fact.Waited,
+    value="wait",
     buckets=WAIT_BUCKETS,
 )
 WORKER_WAIT = Family(
@@ -69,7 +70,7 @@ WORKER_WAIT = Family(
     help="Time from receipt by the worker (or ETA, if later) to start.",
     labels=_TASK,
     on=fact.Started,
-    value="worker_wait",
+    value="wait",
     buckets=WAIT_BUCKETS,
 )
 TOTAL = Family(
@@ -80,6 +81,7 @@ TOTAL = Family(
     on=fact.Ended,
     value="total",
     buckets=RUNTIME_BUCKETS,
+    buckets_settable=True,
 )
 RUNNING = Family(
     name="celery_task_running",

@@ -1,0 +1,51 @@
+"""The rules for names: under which name a task is counted, and which queue it is routed to."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import translate
+from typing import TYPE_CHECKING, TypeVar
+
+from celery_observe.recorder import OTHER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+_REMEMBERED = 10_000
+"""Names whose answer is kept."""
+
+T = TypeVar("T")
+
+
+def first_match(rules: Mapping[str, T]) -> Callable[[str], T | None]:
+    """Return a function from a name to the value of the first glob pattern it matches, None if there is none."""
+    compiled = [(re.compile(translate(pattern)), value) for pattern, value in rules.items()]
+    return remembering(lambda name: next((value for pattern, value in compiled if pattern.match(name)), None))
+
+
+def label_rules(
+    allow: Iterable[str] = (), deny: Iterable[str] = (), rename: Mapping[str, str] | None = None
+) -> Callable[[str], str]:
+    """Return a function from a task's name to its label: renamed, or ``__other__`` where it is not to be named.
+
+    All three are glob patterns for the name that the task was sent with. An empty ``allow`` allows all.
+    """
+    allowed = first_match(dict.fromkeys(allow, True) or {"*": True})
+    denied = first_match(dict.fromkeys(deny, True))
+    renamed = first_match(rename or {})
+    return remembering(lambda name: (renamed(name) or name) if allowed(name) and not denied(name) else OTHER)
+
+
+def remembering(answer: Callable[[str], T]) -> Callable[[str], T]:
+    """Keep the answers for a bounded number of names; a plain dictionary is several times faster than lru_cache."""
+    known: dict[str, T] = {}
+
+    def remember(name: str) -> T:
+        if name in known:
+            return known[name]
+        if len(known) >= _REMEMBERED:
+            known.clear()
+        found = known[name] = answer(name)
+        return found
+
+    return remember

@@ -1,0 +1,178 @@
+"""The composition root: builds readers, probes and the HTTP server from settings, and runs them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics_text
+
+from celery_observe import __version__
+from celery_observe.exposition import Exposition, Readiness
+from celery_observe.guard import Guard
+from celery_observe.metrics import observer
+from celery_observe.names import first_match
+from celery_observe.page import Page
+from celery_observe.probes.workers import WorkersProbe
+from celery_observe.reader import Reader
+from celery_observe.recorder import Recorder
+from celery_observe.state import StateFile
+
+if TYPE_CHECKING:
+    from celery_observe.settings import BrokerSettings, Settings
+
+log = structlog.get_logger()
+
+_ASK_PAUSE = 1.0
+"""Seconds between two questions to workers, at the least."""
+_SAVE_INTERVAL = 1.0
+"""Seconds between two writes of the state file."""
+
+
+def run(settings: Settings) -> int:
+    """Observe until SIGTERM or SIGINT, and return the exit code. Raises ExpositionError, SettingsError."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    pipeline = Pipeline(settings)
+    pipeline.start()
+    try:
+        stop.wait()
+    finally:
+        pipeline.stop()
+    return 0
+
+
+class Pipeline:
+    """Everything that runs in one process: a reader and an asker for each broker, and the HTTP server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._own = Recorder()
+        self._own[observer.BUILD_INFO].set((__version__,), 1)
+        self._guard = Guard(self._own)
+        self._askers: list[Asker] = []
+        self._readers = [self._reader(broker) for broker in settings.brokers]
+        self._page = Page()
+        self._process = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self._process)
+        self._state = StateFile(settings.state_file) if settings.state_file else None
+        self._stopping = threading.Event()
+        self._saver = threading.Thread(target=self._save_each_second, name="state-file", daemon=True)
+        self.exposition = Exposition(settings, self.render, self.readiness, self.health)
+
+    def _reader(self, broker: BrokerSettings) -> Reader:
+        settings = self._settings
+        recorder = Recorder(
+            max_series=settings.max_series,
+            worker_label=settings.worker_label,
+            runtime_buckets=settings.runtime_buckets,
+            buckets_of=first_match(settings.task_buckets),
+            const_labels={"broker": broker.name} if len(settings.brokers) > 1 else {},
+        )
+        guard = Guard(recorder)
+        reader = Reader(broker, settings, recorder, guard)
+        if settings.remote_control:
+            self._askers.append(Asker(reader, settings, guard))
+        return reader
+
+    def start(self) -> None:
+        """Serve first, so that there is an answer whatever the brokers do; then read. Raises ExpositionError."""
+        self.exposition.start()
+        log.info("serving", host=self._settings.host, port=self.exposition.port)
+        if self._state is not None:
+            saved = self._guard.run("state_file", self._state.load) or {}
+            for reader in self._readers:
+                reader.resume(saved.get(reader.broker.name, []))
+            self._saver.start()
+        for thread in (*self._readers, *self._askers):
+            thread.start()
+
+    def stop(self) -> None:
+        """Read what has arrived, save, and end all threads; within three seconds, whatever hangs."""
+        self._stopping.set()
+        for reader in self._readers:
+            reader.stopping.set()
+        for reader in self._readers:
+            reader.join(1.0)
+        self._save()
+        self.exposition.stop()
+        log.info("stopped")
+
+    def render(self, *, openmetrics: bool = False) -> bytes:
+        """Return the page of all metrics."""
+        recorders = [self._own, *(reader.recorder for reader in self._readers)]
+        live = [True, *(reader.live for reader in self._readers)]
+        text = self._page.render(recorders, live=live, openmetrics=openmetrics)
+        encode = openmetrics_text.generate_latest if openmetrics else generate_latest
+        process: bytes | None = self._guard.run("process", lambda: encode(self._process))
+        return text + (process or (b"# EOF\n" if openmetrics else b""))
+
+    def readiness(self) -> Readiness:
+        """Say whether the numbers are being kept up to date, and if not, why."""
+        reasons = [reason for reader in self._readers for reason in reader.troubles()]
+        return Readiness(ready=not reasons, reasons=tuple(reasons))
+
+    def health(self) -> Readiness:
+        """Say whether all threads live."""
+        reasons = tuple(f"{reader.name} is dead" for reader in self._readers if reader.dead)
+        return Readiness(ready=not reasons, reasons=reasons)
+
+    def _save_each_second(self) -> None:
+        while not self._stopping.wait(_SAVE_INTERVAL):
+            self._save()
+
+    def _save(self) -> None:
+        state = self._state
+        if state is not None:
+            ledgers = {reader.broker.name: reader.ledgers() for reader in self._readers}
+            self._guard.run("state_file", lambda: state.save(ledgers))
+
+
+class Asker(threading.Thread):
+    """Asks the workers of one broker when its reader has connected, met a new one, or doubts one."""
+
+    def __init__(self, reader: Reader, settings: Settings, guard: Guard) -> None:
+        super().__init__(name=f"asker-{reader.broker.name or reader.broker.transport}", daemon=True)
+        self._reader = reader
+        self._guard = guard
+        self._probe = WorkersProbe(reader.broker, settings.inspect_timeout)
+        self._interval = settings.inspect_interval
+        self._enable = settings.enable_events
+        self._connected = threading.Event()
+        self._asked: dict[str, float] = {}
+        reader.on_connect = self._connected.set
+
+    def run(self) -> None:
+        """Ask all workers on connect, and later those that the reader wants asked, each once per interval."""
+        while not self._reader.stopping.is_set():
+            if self._connected.wait(_ASK_PAUSE):
+                self._connected.clear()
+                self._asked.clear()
+                self._ask(None)
+            elif self._reader.connected and (wanted := self._due()):
+                self._ask(wanted)
+
+    def _due(self) -> set[str]:
+        now = time.monotonic()
+        self._asked = {worker: at for worker, at in self._asked.items() if now - at < self._interval}
+        due = {worker for worker in self._reader.wanted() if worker not in self._asked}
+        self._asked.update(dict.fromkeys(due, now))
+        return due
+
+    def _ask(self, workers: set[str] | None) -> None:
+        if self._enable:
+            self._guard.run("enable_events", lambda: self._enable_events(workers))
+        snapshots = self._guard.run("workers", lambda: self._probe.snapshots(workers)) or []
+        self._reader.inbox.put(snapshots)
+
+    def _enable_events(self, workers: set[str] | None) -> None:
+        """Turn task events on, and say which of the workers that are known did not answer."""
+        answered = self._probe.enable_events(workers)
+        expected = workers if workers is not None else {worker.name for worker in self._reader.fleet if worker.up}
+        for worker in sorted(expected - answered):
+            log.warning("worker could not be told to send task events", worker=worker)

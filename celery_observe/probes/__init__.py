@@ -1,0 +1,1 @@
+"""What is asked, on connections of their own and never on a scrape."""

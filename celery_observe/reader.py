@@ -1,0 +1,263 @@
+"""One broker's stream, read to the end: Stream → Decoder → Tracker → Recorder, in one thread.
+
+What others want of this thread comes as messages: snapshots of workers through ``inbox``. After each connect the
+bodies are held back, bounded, until the workers have said what they execute, so that no end of a task is read before
+its name is known.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from celery_observe.event import Decoder, Event, Malformed, Snapshot
+from celery_observe.fleet import Fleet, Instant
+from celery_observe.metrics import observer, tasks
+from celery_observe.names import first_match, label_rules
+from celery_observe.recorder import Recorder
+from celery_observe.streams import stream_for
+from celery_observe.tracker import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from celery_observe.broker import BrokerSettings
+    from celery_observe.fleet import Ledger
+    from celery_observe.guard import Guard
+    from celery_observe.settings import Settings
+    from celery_observe.streams import Stream
+
+READ_TIMEOUT = 0.25
+"""Seconds after which a quiet read returns, so that the reader can tick and stop."""
+TICK = 1.0
+"""Seconds between two looks at the clock."""
+MAX_BACKOFF = 0.5
+"""Seconds between two attempts to connect, at the most: counting must resume within 2 s of the broker's return."""
+STALE_AFTER = 15.0
+"""Seconds without a stream after which what is told of this moment is not told any more."""
+DEAD_AFTER = 30.0
+"""Seconds without a tick after which the reader counts as dead."""
+HELD_BYTES = 32 * 1024 * 1024
+"""Bodies held back while workers are asked; past that they are read at once."""
+
+log = structlog.get_logger()
+
+
+class Reader(threading.Thread):
+    """Reads the events of one broker until told to stop, through losses of the connection."""
+
+    def __init__(self, broker: BrokerSettings, settings: Settings, recorder: Recorder, guard: Guard) -> None:
+        super().__init__(name=f"reader-{broker.name or broker.transport}", daemon=True)
+        self.broker = broker
+        self.recorder = recorder
+        recorder.start_at_zero()
+        self.inbox: queue.SimpleQueue[list[Snapshot]] = queue.SimpleQueue()
+        self.stopping = threading.Event()
+        self._guard = guard
+        self._stream: Stream = stream_for(broker, self._malformed)
+        self._decoder = Decoder(self._malformed)
+        self.fleet = Fleet(recorder.record, settings.worker_timeout)
+        rule, default = first_match(broker.task_queue), broker.default_queue
+        self._tracker = Tracker(
+            recorder.record,
+            self.fleet,
+            queue_of=lambda name: rule(name) or default,
+            label_of=label_rules(settings.task_allow, settings.task_deny, settings.task_rename),
+            max_tasks=settings.max_tracked_tasks,
+        )
+        self._hold_for = settings.inspect_timeout + 0.5 if settings.remote_control else 0.0
+        self._held: list[bytes] = []
+        self._hold_until = 0.0
+        self._connected_at: float | None = None
+        self._lost_at = time.monotonic()
+        self._ticked = time.monotonic()
+        self._gap_told = self._lost_at
+        self._newest: tuple[Event, float] | None = None
+        self.on_connect: Callable[[], None] = lambda: None
+        """Called in this thread after each connect."""
+        self._reconnects = 0
+
+    # -- what other threads ask
+
+    @property
+    def live(self) -> bool:
+        """Whether what the recorder tells of this moment can be believed."""
+        now = time.monotonic()
+        return now - self._ticked < STALE_AFTER and (
+            self._connected_at is not None or now - self._lost_at < STALE_AFTER
+        )
+
+    @property
+    def connected(self) -> bool:
+        """Whether the stream is connected."""
+        return self._connected_at is not None
+
+    @property
+    def dead(self) -> bool:
+        """Whether the thread has ended, or hangs."""
+        return not self.is_alive() or time.monotonic() - self._ticked > DEAD_AFTER
+
+    def troubles(self) -> list[str]:
+        """Return why the numbers are not being kept up to date; nothing if they are."""
+        if self.dead:
+            return [f"{self.broker.masked_url}: the reader thread is dead"]
+        if self.connected:
+            return []
+        return [self._guard.problems.get(self.broker.transport, f"{self.broker.masked_url}: not connected yet")]
+
+    def ledgers(self) -> list[Ledger]:
+        """Return what must outlive a restart."""
+        return self.fleet.ledgers()
+
+    def wanted(self) -> set[str]:
+        """Return the workers that should be asked: new ones, and those whose word and events disagree."""
+        strangers = {worker.name for worker in self.fleet if worker.up and worker.queues is None}
+        return strangers | set(self._tracker.suspects())
+
+    def resume(self, ledgers: Iterable[Ledger]) -> None:
+        """Go on where an earlier run ended; before the thread starts."""
+        self.fleet.resume(ledgers, _now())
+
+    # -- the thread
+
+    def run(self) -> None:
+        """Connect, read until the connection is lost, and again."""
+        plugin = self.broker.transport
+        backoff = 0.05
+        while not self.stopping.is_set():
+            if self._guard.run(plugin, self._connect):
+                backoff = 0.05
+                self._guard.run(plugin, self._read, timed=False)
+            self._disconnect()
+            self._pause(backoff * random.uniform(0.7, 1.0))  # noqa: S311 - jitter, not a secret
+            backoff = min(MAX_BACKOFF, backoff * 2)
+        self._write_gauges(_now())
+
+    def _connect(self) -> bool:
+        self._stream.open()
+        now = _now()
+        if self._reconnects:
+            self.recorder[observer.STREAM_RECONNECTS].increase(())
+            self._count_gap(now.monotonic)
+        self._reconnects += 1
+        self._connected_at = now.monotonic
+        self._hold_until = now.monotonic + self._hold_for
+        self.recorder[observer.STREAM_UP].set((), 1)
+        self._tracker.connected(now)
+        self.on_connect()
+        log.info("stream connected", broker=self.broker.masked_url)
+        return True
+
+    def _disconnect(self) -> None:
+        self._stream.close()
+        self._release()
+        if self._connected_at is not None:
+            self._connected_at = None
+            self._lost_at = self._gap_told = time.monotonic()
+        self.recorder[observer.STREAM_UP].set((), 0)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before the next attempt, ticking."""
+        if not self.stopping.wait(seconds):
+            self._tick_if_due(_now())
+
+    def _read(self) -> None:
+        """Read until told to stop; raises StreamError when the connection is lost."""
+        while not self.stopping.is_set():
+            bodies = self._stream.read(READ_TIMEOUT)
+            now = _now()
+            if self._hold_until:
+                self._hold(bodies, now)
+            elif bodies:
+                self._handle(bodies, now)
+            self._tick_if_due(now)
+        self._handle(self._stream.read(0.0), _now())
+
+    def _handle(self, bodies: list[bytes], at: Instant) -> None:
+        decode, handle = self._decoder.decode, self._tracker.handle
+        event = None
+        for body in bodies:
+            for event in decode(body):
+                handle(event, at)
+        if event is not None:
+            self._newest = event, at.wall
+
+    def _hold(self, bodies: list[bytes], at: Instant) -> None:
+        """Keep bodies until workers have answered, for as long as they may take."""
+        self._held += bodies
+        answered = self._take_snapshots(at)
+        if answered or at.monotonic >= self._hold_until or sum(map(len, self._held)) > HELD_BYTES:
+            self._release()
+
+    def _release(self) -> None:
+        self._hold_until = 0.0
+        held, self._held = self._held, []
+        if held:
+            self._handle(held, _now())
+
+    def _take_snapshots(self, at: Instant) -> bool:
+        """Take in what workers have answered, and say whether they have."""
+        answered = False
+        while not self.inbox.empty():
+            answered = True
+            for snapshot in self.inbox.get():
+                self._tracker.seed(snapshot, at)
+        return answered
+
+    def _malformed(self, reason: Malformed) -> None:
+        self.recorder[observer.EVENTS_MALFORMED].increase((reason,))
+
+    # -- once a second
+
+    def _tick_if_due(self, at: Instant) -> None:
+        if at.monotonic - self._ticked < TICK:
+            return
+        self._ticked = at.monotonic
+        self._take_snapshots(at)
+        if self._connected_at is None:
+            self._count_gap(at.monotonic)
+        else:
+            self._tracker.tick(at)
+        self._write_gauges(at)
+
+    def _count_gap(self, now: float) -> None:
+        """Add the time since the stream was lost that was not added yet; the wait for the first connect is none."""
+        if self._reconnects:
+            self.recorder[observer.STREAM_GAP].increase((), now - self._gap_told)
+            self._gap_told = now
+
+    def _write_gauges(self, at: Instant) -> None:
+        recorder, tracker = self.recorder, self._tracker
+        counts, tracker.event_counts = tracker.event_counts, {}
+        for kind, count in counts.items():
+            recorder[observer.EVENTS].increase((kind,), count)
+        recorder[observer.TRACKER_TASKS].set((), len(tracker))
+        self._write_running(at)
+        if self._newest is not None:
+            event, read = self._newest
+            sender = self.fleet.get(event.hostname)
+            recorder[observer.EVENT_LAG].set((), max(0.0, read - event.timestamp - (sender.skew if sender else 0.0)))
+        recorder.count_overflow()
+
+    def _write_running(self, at: Instant) -> None:
+        count, oldest = self.recorder[tasks.RUNNING], self.recorder[tasks.OLDEST_RUNNING]
+        running = self._tracker.running()
+        ages: dict[str, float] = {}
+        for (task, queue_name), entry in running.items():
+            count.set((task, queue_name), entry.count)
+            ages[task] = max(ages.get(task, 0.0), at.wall - entry.oldest)
+        for labels in count.values.keys() - running.keys():
+            count.set(labels, 0)
+        for task, age in ages.items():
+            oldest.set((task,), age)
+        for task in {labels[0] for labels in oldest.values} - ages.keys():
+            oldest.remove("task", task)
+
+
+def _now() -> Instant:
+    return Instant(time.time(), time.monotonic())
