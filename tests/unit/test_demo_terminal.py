@@ -1,0 +1,62 @@
+"""The demo redraws its summary on a terminal, and writes a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import io
+import os
+import termios
+from collections.abc import Iterator
+from typing import TextIO
+
+import pytest
+
+from celery_observe.demo.reading import Reading
+from celery_observe.demo.summary import summarise
+from celery_observe.demo.terminal import Terminal
+
+SUMMARY = summarise(Reading(""), load=0)
+
+
+@pytest.fixture
+def screen() -> Iterator[tuple[int, TextIO]]:
+    """A pseudo-terminal of 60 columns and 12 lines: its outer end, and the stream that a program writes to."""
+    outer, inner = os.openpty()
+    termios.tcsetwinsize(inner, (12, 60))
+    with os.fdopen(outer, "rb"), os.fdopen(inner, "w", encoding="utf-8") as stream:
+        yield outer, stream
+
+
+def test_elsewhere_than_on_a_terminal_a_line_comes_each_five_seconds() -> None:
+    """A log is not flooded with a table a second."""
+    out = io.StringIO()
+    terminal = Terminal(out)
+
+    for elapsed in range(12):
+        terminal.show(SUMMARY, float(elapsed))
+
+    assert [line[:5] for line in out.getvalue().splitlines()] == ["  5 s", " 10 s"]
+
+
+def test_the_end_is_a_table_everywhere() -> None:
+    """The last word has all numbers."""
+    out = io.StringIO()
+
+    Terminal(out).finish(SUMMARY, 20.0)
+
+    assert "after 20 s" in out.getvalue()
+    assert "self-check" in out.getvalue()
+
+
+def test_on_a_terminal_the_table_is_written_over_the_last_one(screen: tuple[int, TextIO]) -> None:
+    """The second drawing goes back to where the first began, and is cut to the screen."""
+    outer, stream = screen
+    terminal = Terminal(stream)
+
+    terminal.show(SUMMARY, 1.0)
+    first = os.read(outer, 65536).decode()
+    terminal.show(SUMMARY, 2.0)
+    second = os.read(outer, 65536).decode()
+
+    assert first.count("\n") == 11
+    assert second.startswith("\x1b[11F2 s")
+    assert max(len(line.removesuffix("\x1b[K\r")) for line in first.split("\n")) < 60
