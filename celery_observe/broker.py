@@ -90,7 +90,7 @@ def url_problem(url: str) -> str | None:
     for alternate in alternates:
         if transport_of(alternate) not in TRANSPORT_ALIASES:
             known = ", ".join(sorted(TRANSPORT_ALIASES))
-            return f"{mask_url(alternate)!r} is for no broker that kombu knows. Begin it with one of {known}."
+            return f"{mask_url(url)!r} is for no broker that kombu knows. Begin it with one of {known}."
         if transport_of(alternate) in REDIS | AMQP and not _has_address(alternate):
             return f"{mask_url(url)!r} has no valid host and port. Percent-encode what is special in a password."
     return None

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from kombu.transport import TRANSPORT_ALIASES
+
 MASK = "***"
 
 _SECRET_KEY = re.compile(
@@ -14,7 +16,7 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 _PATH_KEY = re.compile(r"[_-]?file(name)?$", re.IGNORECASE)
-_ALTERNATE = re.compile(r";(?=[A-Za-z][\w+.-]*://)")
+_ALTERNATE = re.compile(rf";(?=(?:{'|'.join(map(re.escape, TRANSPORT_ALIASES))})(?:\+\w+)?://)")
 _ADDRESS = re.compile(r"(?:\[[\w:.%]*\]|[^:@\[\]]*)(?::\d{0,5})?")
 _ADDRESSES = re.compile(rf"{_ADDRESS.pattern}(?:[,;]{_ADDRESS.pattern})*")
 _QUERY_VALUE = re.compile(r"(?P<key>[^=&;?]+)=(?P<value>[^&;]*)")

@@ -271,7 +271,8 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, _Given]:
         if not key.startswith(ENV_PREFIX) or not value or key in RESERVED or _is_service_link(key, value):
             continue
         if key not in names:
-            raise SettingsError(f"{key} is not a setting. {_did_you_mean(key, [*names, *RESERVED])}")
+            hint = _did_you_mean(key.removeprefix(ENV_PREFIX), [name.upper() for name in SETTINGS], ENV_PREFIX)
+            raise SettingsError(f"{key} is not a setting. {hint}")
         given[names[key]] = _Given(value, key)
     return given
 
@@ -301,9 +302,9 @@ def _from_file(path: str) -> dict[str, _Given]:
     return {key: _Given(value, f"{key} in {path}") for key, value in table.items()}
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
+def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean {close[0]}?" if close else "`celery-observe run --help` lists the settings."
+    return f"Did you mean {prefix}{close[0]}?" if close else "`celery-observe run --help` lists the settings."
 
 
 def _convert(setting: Setting, given: _Given) -> Any:
