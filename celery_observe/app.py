@@ -62,9 +62,11 @@ def load_app(name: str) -> Celery:
 
 
 def _told(error: BaseException) -> str:
-    """Return an error of the user's code as one line, with the place where it happened."""
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return mask_text(f"{type(error).__name__}: {error} ({where.filename}:{where.lineno}).")
+    """Return an error of the user's code as one line, with the place where it happened unless that is Python."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = "" if frame.filename.startswith("<") else f" ({frame.filename}:{frame.lineno})"
+    said = " ".join(str(error).split())
+    return mask_text(f"{type(error).__name__}: {said}{where}.")
 
 
 def with_app(settings: Settings, app: Celery) -> Settings:
@@ -138,7 +140,8 @@ def _queues(conf: Any) -> tuple[str, ...]:
 def _routes(routers: Any) -> tuple[list[tuple[str, str]], bool]:
     """Return the routes of `task_routes` that can be known, exact names first, and whether that is all of them.
 
-    As `celery/app/routes.py` (`prepare`, `MapRoute`); what comes after a router that is a function depends on it.
+    As `celery/app/routes.py` (`prepare`, `MapRoute`); what follows a function, a regular expression
+    or an exchange is uncertain: it stands only for what those leave.
     """
     known: list[tuple[str, str]] = []
     for router in routers if isinstance(routers, list | tuple) else [routers] if routers else []:
@@ -146,11 +149,17 @@ def _routes(routers: Any) -> tuple[list[tuple[str, str]], bool]:
             return known, False
         pairs = list(router.items() if isinstance(router, Mapping) else router)
         for name, route in sorted(pairs, key=lambda pair: "*" in str(pair[0])):
-            queue = route.get("queue") if isinstance(route, Mapping) else route
-            if not (isinstance(name, str) and queue):
+            queue = _queue(route)
+            if not isinstance(name, str) or not queue:
                 return known, False
-            known.append((name, str(getattr(queue, "name", queue))))
+            known.append((name, queue))
     return known, True
+
+
+def _queue(route: Any) -> str:
+    """Return the name of the queue of one route: a name, a kombu Queue, or a mapping with either; else empty."""
+    queue = route.get("queue") if isinstance(route, Mapping) else route
+    return str(getattr(queue, "name", queue or ""))
 
 
 class _OwnApp(Celery):  # type: ignore[misc]  # Celery has no types
