@@ -138,6 +138,7 @@ class Recorder:
                 self._want(family.on, _rule(series))
             if family.zero_on is not None:
                 self._want(family.zero_on, _zero_rule(series))
+        self._want(WorkerForgotten, self._forget)
 
     def start_at_zero(self) -> None:
         """Show the counters that have no labels before they first count."""
@@ -156,13 +157,12 @@ class Recorder:
         """Count a fact in every family that wants it."""
         for rule in self._rules.get(type(fact), ()):
             rule(fact)
-        if type(fact) is WorkerForgotten:
-            self.forget_worker(fact.worker)
 
-    def forget_worker(self, worker: str) -> None:
+    def _forget(self, fact: Fact) -> None:
         """Drop every series that carries this worker's name in its ``worker`` label, and no other."""
-        for series in self.series.values():
-            series.remove("worker", worker)
+        if isinstance(fact, WorkerForgotten):
+            for series in self.series.values():
+                series.remove("worker", fact.worker)
 
     def count_overflow(self) -> None:
         """Bring ``celery_observe_series_overflow_total`` up to date."""
