@@ -137,7 +137,13 @@ class Running(Process):
         super().__init__(name, [word.format(**words) for word in consumer.command], folder, environment)
 
     def cpu(self) -> float:
-        """Seconds of CPU used so far (the clock of another process: see clock_getcpuclockid(3))."""
+        """Seconds of CPU used so far (the clock of another process: see clock_getcpuclockid(3)).
+
+        Raises:
+            RuntimeError: it has ended; the message is what it printed.
+        """
+        if not self.running:
+            raise RuntimeError(f"{self.name} ended:\n{self.output}")
         return time.clock_gettime((~self.pid << 3) | CPUCLOCK_PROCESS)
 
     def memory(self) -> float:
@@ -152,8 +158,6 @@ class Running(Process):
         while spells < 2:  # noqa: PLR2004  # one could be a pause between two bursts
             time.sleep(QUIET_SECONDS)
             after = self.cpu()
-            if not self.running:
-                raise RuntimeError(f"{self.name} ended:\n{self.output}")
             spells = spells + 1 if after - before < QUIET_CPU else 0
             before = after
         return before

@@ -28,10 +28,8 @@ from consumers import (
     peers,
     quietly,
 )
-from feed import Block, Feed, feed_for
+from feed import Block, Feed, feed_for, server_for
 
-from services.rabbitmq import RabbitMQ
-from services.redis import Redis
 from services.waiting import eventually
 
 BROKERS = ("redis", "rabbitmq")
@@ -130,13 +128,6 @@ def pour_into(consumer: Consumer, feed: Feed, url: str, given: Corpus, arguments
         return Run(spent / given.events * 1e6, lost, memory)
 
 
-def server_for(broker: str, folder: Path) -> Redis | RabbitMQ:
-    """A server that never hangs up on a slow reader: what its reading costs is the question here."""
-    if broker == "redis":
-        return Redis(folder, "--client-output-buffer-limit", "pubsub 0 0 0")
-    return RabbitMQ(folder)
-
-
 def compare(broker: str, arguments: argparse.Namespace) -> list[Result]:
     """Every consumer in turn, as many rounds as asked for."""
     runs: defaultdict[str, list[Run]] = defaultdict(list)
@@ -201,7 +192,7 @@ def main() -> int:
     for broker, found in results.items():
         print(f"\n{table(broker, found)}")
     named = {broker: {each.consumer: each for each in found} for broker, found in results.items()}
-    verdicts = [found for bar in BARS if (found := bar.verdict(named.get(bar.broker, {})))]
+    verdicts = [each for bar in BARS if (each := bar.verdict(named.get(bar.broker, {})))]
     print("", *(sentence for _, sentence in verdicts), sep="\n")
     if arguments.json:
         plain = {broker: [asdict(each) for each in found] for broker, found in results.items()}

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import amqp
@@ -19,8 +20,11 @@ import redis
 from amqp.method_framing import frame_writer
 from amqp.serialization import dumps
 from celery import Celery
-from corpus import Message
+from corpus import Message, size
 from kombu.utils.url import parse_url
+
+from services.rabbitmq import RabbitMQ
+from services.redis import Redis
 
 EXCHANGE = "celeryev"
 PATTERN = "/0.celeryev/*"
@@ -32,7 +36,8 @@ class Block(NamedTuple):
 
     data: bytes
     messages: int
-    events: int
+    tasks: int  # task events
+    workers: int  # worker events
 
 
 class Feed(Protocol):
@@ -53,7 +58,7 @@ class Feed(Protocol):
 
 def block(messages: list[Message], data: bytes) -> Block:
     """These messages and their bytes."""
-    return Block(data, len(messages), sum(message.tasks + message.workers for message in messages))
+    return Block(data, len(messages), *size(messages))
 
 
 def in_blocks(corpus: Iterable[Message]) -> Iterator[list[Message]]:
@@ -69,7 +74,7 @@ def paced(blocks: Iterable[Block], pace: float) -> Iterator[Block]:
     for item in blocks:
         if pace:
             time.sleep(max(0.0, due - time.monotonic()))
-            due += item.events / pace
+            due += (item.tasks + item.workers) / pace
         yield item
 
 
@@ -131,7 +136,7 @@ def record_envelope(url: str, client: redis.Redis) -> str:
         dispatcher.send("worker-heartbeat")
         heard = listener.get_message(timeout=5)
         dispatcher.close()
-    text = heard["data"].decode()
+    text: str = heard["data"].decode()
     envelope = json.loads(text)
     for value, place in (
         (envelope["body"], "body"),
@@ -216,6 +221,13 @@ class RabbitMQFeed:
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
+
+
+def server_for(broker: str, folder: Path) -> Redis | RabbitMQ:
+    """A server that never hangs up on a slow reader: what its reading costs is the question here."""
+    if broker == "redis":
+        return Redis(folder, "--client-output-buffer-limit", "pubsub 0 0 0")
+    return RabbitMQ(folder)
 
 
 def feed_for(url: str) -> Feed:
