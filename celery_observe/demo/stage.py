@@ -13,8 +13,8 @@ from kombu.exceptions import OperationalError
 
 from celery_observe.demo import broker
 from celery_observe.demo.load import Load, Shop, plan
-from celery_observe.demo.reading import Reading, fetch
 from celery_observe.demo.processes import LOOPBACK, Family, Pause, free_port, is_free, stoppable
+from celery_observe.demo.reading import Reading, fetch
 from celery_observe.demo.shop import QUEUES, app
 from celery_observe.demo.summary import Summary, summarise
 from celery_observe.demo.terminal import Terminal
@@ -110,13 +110,13 @@ class Stage:
 
     def _until(self, name: str, ready: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + _READY_WITHIN
-        while not ready():
-            self._family.check()
-            if time.monotonic() > deadline:
-                raise DemoError(f"{name} was not ready within {_READY_WITHIN:.0f} s")
+        while time.monotonic() < deadline:
+            self._family.check()  # first, since somebody else may answer at the port of a child that could not
+            if ready():
+                return True
             if not self._pause(0.1):
                 return False
-        return True
+        raise DemoError(f"{name} was not ready within {_READY_WITHIN:.0f} s")
 
     def _ready(self) -> bool:
         """Tell whether the exporter is ready and sees every worker."""
