@@ -9,11 +9,10 @@ from typing import Any
 import msgspec
 from celery import Celery
 from celery.app.utils import find_app
-from celery.exceptions import CeleryError
-from kombu.exceptions import KombuError
 
 from celery_observe.broker import BrokerSettings, name_and_url, url_problem
 from celery_observe.errors import AppError, SettingsError
+from celery_observe.guard import contained
 from celery_observe.masking import mask_text
 from celery_observe.settings import Settings, use_ssl
 
@@ -28,23 +27,6 @@ _FROM_CONF = (
 )
 _PICKLE = {"pickle", "application/x-python-serialize"}
 
-_IMPORT_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    CeleryError,
-    ImportError,
-    KombuError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
-"""What importing a user's module, or reading its settings, is known to raise."""
-
 
 def load_app(name: str) -> Celery:
     """Import the Celery app that `-A name` means to Celery: MODULE, PACKAGE or MODULE:ATTRIBUTE.
@@ -52,10 +34,7 @@ def load_app(name: str) -> Celery:
     Raises:
         AppError: there is none, or its import failed; the message says where.
     """
-    try:
-        app = find_app(name)
-    except _IMPORT_ERRORS as error:
-        raise AppError(f"--app {name} cannot be loaded: {_told(error)}") from None
+    app = contained(lambda: find_app(name), lambda error: AppError(f"--app {name} cannot be loaded: {_told(error)}"))
     if not isinstance(app, Celery):
         raise AppError(f"--app {name} is a {type(app).__name__}, no Celery app. Give MODULE:ATTRIBUTE.")
     return app
@@ -77,10 +56,10 @@ def with_app(settings: Settings, app: Celery) -> Settings:
     Raises:
         SettingsError: the app's configuration cannot be read or its broker URL is unusable.
     """
-    try:
-        base = _of_app(settings, app)
-    except _IMPORT_ERRORS as error:
-        raise AppError(f"The configuration of the Celery app cannot be read: {_told(error)}") from None
+    base = contained(
+        lambda: _of_app(settings, app),
+        lambda error: AppError(f"The configuration of the Celery app cannot be read: {_told(error)}"),
+    )
     problem = url_problem(base.url)
     if problem and not settings.broker:
         raise SettingsError(f"broker_url of the Celery app: {problem}")

@@ -184,3 +184,12 @@ class TaskEvicted(Fact):
     """The tracker let go of ``count`` tasks to stay within its bound."""
 
     count: int
+
+
+class PluginRan(Fact):
+    """A plug-in was run: ``up`` and ``failed`` are 0 or 1; ``seconds`` is None where the time means nothing."""
+
+    plugin: str
+    up: int
+    failed: int
+    seconds: float | None

@@ -12,25 +12,37 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from celery_observe.errors import CeleryObserveError
-from celery_observe.metrics import observer
+from celery_observe.fact import Fact, PluginRan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from celery_observe.recorder import Recorder
-
 log = structlog.get_logger()
+
+REPEAT_AFTER = 60.0
+"""Seconds after which a failure that goes on is logged again."""
 
 T = TypeVar("T")
 
 
-class Guard:
-    """Runs plug-ins from any thread and writes ``celery_observe_plugin_*`` to a recorder."""
+def contained(call: Callable[[], T], explain: Callable[[Exception], CeleryObserveError]) -> T:
+    """Run the user's code, such as the import of an app; what it raises is raised as ``explain`` puts it."""
+    try:
+        return call()
+    except CeleryObserveError:
+        raise
+    except Exception as error:
+        raise explain(error) from None
 
-    def __init__(self, recorder: Recorder, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._recorder = recorder
+
+class Guard:
+    """Runs plug-ins from any thread and emits a ``PluginRan`` each time, one at a time."""
+
+    def __init__(self, emit: Callable[[Fact], None], clock: Callable[[], float] = time.perf_counter) -> None:
+        self._emit = emit
         self._clock = clock
         self._lock = threading.Lock()
+        self._logged: dict[str, tuple[str, float]] = {}
         self.problems: dict[str, str] = {}
         """Why each plug-in failed that failed when it ran last; secrets masked."""
 
@@ -40,7 +52,8 @@ class Guard:
         try:
             result = call()
         except CeleryObserveError as error:
-            log.warning("plugin failed", plugin=plugin, error=str(error))
+            if self._is_news(plugin, str(error)):
+                log.warning("plugin failed", plugin=plugin, error=str(error))
             self._report(plugin, str(error), None)
         except Exception as error:
             log.exception("plugin failed unexpectedly", plugin=plugin)
@@ -50,13 +63,20 @@ class Guard:
             return result
         return None
 
+    def _is_news(self, plugin: str, problem: str) -> bool:
+        """Say whether to log a failure: not every time that the same one comes again."""
+        last, at = self._logged.get(plugin, ("", 0.0))
+        now = self._clock()
+        if problem == last and now - at < REPEAT_AFTER:
+            return False
+        self._logged[plugin] = problem, now
+        return True
+
     def _report(self, plugin: str, problem: str | None, seconds: float | None) -> None:
         with self._lock:
-            self._recorder[observer.PLUGIN_UP].set((plugin,), int(problem is None))
-            self._recorder[observer.PLUGIN_ERRORS].increase((plugin,), int(problem is not None))
-            if seconds is not None:
-                self._recorder[observer.PLUGIN_DURATION].observe((plugin,), seconds)
+            self._emit(PluginRan(plugin, int(problem is None), int(problem is not None), seconds))
             if problem is None:
                 self.problems.pop(plugin, None)
+                self._logged.pop(plugin, None)
             else:
                 self.problems[plugin] = problem

@@ -54,7 +54,7 @@ class Pipeline:
         self._settings = settings
         self._own = Recorder()
         self._own[observer.BUILD_INFO].set((__version__,), 1)
-        self._guard = Guard(self._own)
+        self._guard = Guard(self._own.record)
         self._askers: list[Asker] = []
         self._readers = [self._reader(broker) for broker in settings.brokers]
         self._page = Page()
@@ -74,7 +74,7 @@ class Pipeline:
             buckets_of=first_match(settings.task_buckets),
             const_labels={"broker": broker.name} if len(settings.brokers) > 1 else {},
         )
-        guard = Guard(recorder)
+        guard = Guard(recorder.record)
         reader = Reader(broker, settings, recorder, guard)
         if settings.remote_control:
             self._askers.append(Asker(reader, settings, guard))

@@ -177,7 +177,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}
     max_series: Annotated[Amount, _metrics("Series of a family. More are counted as `__other__`.", "N")] = 2000
     max_tracked_tasks: Annotated[Amount, _metrics("Tasks remembered until they end.", "N")] = 50_000
-    task_timeout: Annotated[Seconds, _metrics("Forget a task after this long without an event.", "SECONDS")] = 604_800.0
     worker_timeout: Annotated[Seconds, _metrics("Forget a worker that long after it went.", "SECONDS")] = 300.0
 
     host: Annotated[str, _server("Address to listen on; 0.0.0.0 is all of them.", "ADDRESS")] = "127.0.0.1"

@@ -76,18 +76,24 @@ PLUGIN_UP = Family(
     kind=Kind.GAUGE,
     help="1 if the last run of a plug-in (stream, probe, collector) worked, 0 if it failed.",
     labels=("plugin",),
+    on=fact.PluginRan,
+    value="up",
 )
 PLUGIN_ERRORS = Family(
     name="celery_observe_plugin_errors_total",
     kind=Kind.COUNTER,
     help="Runs of a plug-in that failed.",
     labels=("plugin",),
+    on=fact.PluginRan,
+    value="failed",
 )
 PLUGIN_DURATION = Family(
     name="celery_observe_plugin_duration_seconds",
     kind=Kind.HISTOGRAM,
     help="Time a run of a plug-in took; for a stream, the time to connect.",
     labels=("plugin",),
+    on=fact.PluginRan,
+    value="seconds",
     buckets=WAIT_BUCKETS,
 )
 BUILD_INFO = Family(
