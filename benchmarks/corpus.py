@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any, NamedTuple
 
+EXCHANGE = "celeryev"
+PATTERN = f"/0.{EXCHANGE}/*"  # what a reader subscribes to on Redis, database 0
 WORKERS = tuple(f"{pool}@node-{node}.shop" for pool in ("fast", "slow") for node in range(1, 5))
 PUBLISHERS = ("gen411@web-1.shop", "gen412@web-2.shop")
 TASKS = tuple(

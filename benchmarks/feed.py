@@ -20,14 +20,12 @@ import redis
 from amqp.method_framing import frame_writer
 from amqp.serialization import dumps
 from celery import Celery
-from corpus import Message, size
+from corpus import EXCHANGE, PATTERN, Message, size
 from kombu.utils.url import parse_url
 
 from services.rabbitmq import RabbitMQ
 from services.redis import Redis
 
-EXCHANGE = "celeryev"
-PATTERN = "/0.celeryev/*"
 BLOCK_MESSAGES = 50
 
 

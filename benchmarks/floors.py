@@ -17,7 +17,7 @@ import amqp
 import hiredis
 import msgspec
 from celery import Celery
-from feed import EXCHANGE, PATTERN
+from corpus import EXCHANGE, PATTERN
 from kombu.utils.url import parse_url
 
 BUFFER = 65536
