@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -53,6 +55,8 @@ class Scenario:
 def revoke_unseen(_: Stage) -> None:
     """Revoke an id before anything is published under it."""
     task_id = str(uuid.uuid4())
+    while not shop.app.control.ping(timeout=0.5):
+        pass
     shop.app.control.revoke(task_id)
     time.sleep(0.5)
     shop.add.apply_async((2, 3), task_id=task_id)
@@ -123,7 +127,8 @@ def stop_worker(number: signal.Signals, task: str = "wait", seconds: float = 2) 
         getattr(shop, task).delay(seconds)
         stage.wait_for("task-started", seconds=2)
         stage.workers["worker"].send_signal(number)
-        stage.workers["worker"].wait(30)
+        with suppress(subprocess.TimeoutExpired):  # a solo worker before 5.7 hangs after SIGQUIT
+            stage.workers["worker"].wait(10)
 
     return play
 
@@ -544,6 +549,8 @@ _TABLE = (
         play=outlive_visibility,
         lasts=12,
         workers=("first",),
+        pools=("prefork", "threads", "solo"),
+        skipped="a gevent worker restores messages by chance",
         concurrency=1,
         settings=VISIBILITY,
     ),

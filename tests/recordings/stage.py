@@ -28,7 +28,7 @@ from services.redis import Redis
 TESTS = Path(__file__).parents[1]
 
 #: No recording takes longer than this once the play is over, in seconds.
-LIMIT = 60.0
+LIMIT = 20.0
 
 
 class Stage:
