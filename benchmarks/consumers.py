@@ -92,6 +92,7 @@ CONSUMERS = {
         floor("raw socket", "redis_socket"),
         floor("hiredis", "redis_read"),
         floor(DECODE_FLOORS["redis"], "redis_decode"),
+        floor("the same, tuned", "redis_decode_tuned"),
         OURS_CONSUMER,
         floor("EventReceiver", "receiver"),
         floor("EventReceiver + State", "state"),

@@ -10,7 +10,8 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from binascii import a2b_base64
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import amqp
@@ -26,7 +27,13 @@ BODY_FRAME = 3
 
 
 class Envelope(msgspec.Struct, gc=False):
-    """kombu's message on Redis; msgspec reads base64 into bytes."""
+    """kombu's message on Redis, its body still in base64."""
+
+    body: str
+
+
+class DecodedEnvelope(msgspec.Struct, gc=False):
+    """The same, the base64 decoded by msgspec in passing, which is the cheapest way."""
 
     body: bytes
 
@@ -67,6 +74,7 @@ class Count:
 batch = msgspec.json.Decoder(list[Event])
 single = msgspec.json.Decoder(Event)
 envelope = msgspec.json.Decoder(Envelope)
+decoded_envelope = msgspec.json.Decoder(DecodedEnvelope)
 
 
 def how_many(body: bytes) -> int:
@@ -105,16 +113,29 @@ def redis_read(url: str) -> None:
             pass
 
 
-def redis_decode(url: str) -> None:
-    """Split with hiredis, decode into typed structs with msgspec, count."""
-    count = Count()
+def payloads(url: str) -> Iterator[bytes]:
+    """What is published, split into messages with hiredis."""
     connection = subscribed(url)
     reader = hiredis.Reader()
     while data := connection.recv(BUFFER):
         reader.feed(data)
         while (message := reader.gets()) is not False:
             if message[0] == b"pmessage":
-                count.events += how_many(envelope.decode(message[3]).body)
+                yield message[3]
+
+
+def redis_decode(url: str) -> None:
+    """Split with hiredis, decode envelope, base64 and typed events one after the other, count."""
+    count = Count()
+    for payload in payloads(url):
+        count.events += how_many(a2b_base64(envelope.decode(payload).body))
+
+
+def redis_decode_tuned(url: str) -> None:
+    """Split with hiredis, decode envelope and base64 in one, then the typed events, count."""
+    count = Count()
+    for payload in payloads(url):
+        count.events += how_many(decoded_envelope.decode(payload).body)
 
 
 def amqp_queue(url: str) -> tuple[amqp.Connection, amqp.Channel, str]:
@@ -196,7 +217,7 @@ def state(url: str) -> None:
 
 FLOORS = {
     floor.__name__: floor
-    for floor in (redis_socket, redis_read, redis_decode, amqp_frames, amqp_client, receiver, state)
+    for floor in (redis_socket, redis_read, redis_decode, redis_decode_tuned, amqp_frames, amqp_client, receiver, state)
 }
 
 if __name__ == "__main__":
