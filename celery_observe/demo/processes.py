@@ -90,7 +90,7 @@ def free_port() -> int:
 
 
 class Child(msgspec.Struct, frozen=True):
-    """A process of the family."""
+    """One of the children."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -110,8 +110,8 @@ class Child(msgspec.Struct, frozen=True):
         return "\n".join(f"  {mask_text(line)}" for line in lines)
 
 
-class Family:
-    """Child processes in one process group, with a temporary folder for their logs.
+class Children:
+    """Processes in one process group, with a temporary folder for their logs.
 
     The group is led by the guardian, which ends all of it if this process dies without leaving the context.
     It is another group than the terminal's, so that Ctrl-C reaches this process alone.

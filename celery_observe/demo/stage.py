@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 
 from kombu.exceptions import OperationalError
 
+from celery_observe.broker import url_problem
 from celery_observe.demo import broker
 from celery_observe.demo.load import Load, Shop, plan
-from celery_observe.demo.processes import LOOPBACK, Family, Pause, free_port, is_free, stoppable
+from celery_observe.demo.processes import LOOPBACK, Children, Pause, free_port, is_free, stoppable
 from celery_observe.demo.reading import Reading, fetch
 from celery_observe.demo.shop import QUEUES, app
 from celery_observe.demo.summary import Summary, summarise
@@ -55,17 +56,19 @@ def run(*, given_broker: str | None, given_port: int | None, duration: float | N
     terminal = Terminal(sys.stdout)
     port = _choose_port(given_port, terminal)
     url = given_broker or f"redis://{LOOPBACK}:{free_port()}/0"
+    if problem := url_problem(url):
+        raise DemoError(f"--broker: {problem}")
     broker.connect(app, url)
     # Not by arguments, which every user of a machine may read of every process.
-    children = environment(CELERY_BROKER_URL=url, CELERY_OBSERVE_BROKER=url)
-    with stoppable() as pause, Family(children) as family:
-        stage = Stage(url=url, port=port, pause=pause, family=family, terminal=terminal)
+    variables = environment(CELERY_BROKER_URL=url, CELERY_OBSERVE_BROKER=url)
+    with stoppable() as pause, Children(variables) as children:
+        stage = Stage(url=url, port=port, pause=pause, children=children, terminal=terminal)
         try:
             if stage.prepare(embedded=given_broker is None):
                 stage.play(duration)
         except OperationalError as error:
             pause(1.0)  # what ran the server notices its death within half a second
-            family.check()
+            children.check()
             raise DemoError(f"the broker {mask_url(url)} does not answer: {mask_text(str(error))}") from error
     return 0
 
@@ -86,11 +89,11 @@ def _choose_port(given: int | None, terminal: Terminal) -> int:
 class Stage:
     """One run: its children, its load, and what is shown of it."""
 
-    def __init__(self, *, url: str, port: int, pause: Pause, family: Family, terminal: Terminal) -> None:
+    def __init__(self, *, url: str, port: int, pause: Pause, children: Children, terminal: Terminal) -> None:
         self._url = url
         self._port = port
         self._pause = pause
-        self._family = family
+        self._children = children
         self._terminal = terminal
 
     def prepare(self, *, embedded: bool) -> bool:
@@ -98,25 +101,25 @@ class Stage:
         self._terminal.say("Starting a broker, an exporter and three workers …")
         if embedded:
             port = int(self._url.rpartition(":")[2].partition("/")[0])
-            self._family.start("broker", broker.command(port, self._family.folder))
-            if not self._until("the broker", lambda: not is_free(port)):
+            self._children.start("broker", broker.command(port, self._children.folder))
+            if not self._until("a broker", lambda: not is_free(port)):
                 return False
         else:
             broker.require_unused(app, QUEUES)
-        self._family.start("exporter", [sys.executable, "-m", "celery_observe", "run", "--port", str(self._port)])
+        self._children.start("exporter", [sys.executable, "-m", "celery_observe", "run", "--port", str(self._port)])
         for queue in QUEUES:
-            self._family.start(f"worker {queue}", _worker(queue), signal.SIGQUIT)  # running tasks must not delay it
-        return self._until("the exporter", self._ready) and self._introduce()
+            self._children.start(f"worker {queue}", _worker(queue), signal.SIGQUIT)  # running tasks must not delay it
+        return self._until("an exporter that sees three workers", self._ready) and self._introduce()
 
     def _until(self, name: str, ready: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + _READY_WITHIN
         while time.monotonic() < deadline:
-            self._family.check()  # first, since somebody else may answer at the port of a child that could not
+            self._children.check()  # first, since somebody else may answer at the port of a child that could not
             if ready():
                 return True
             if not self._pause(0.1):
                 return False
-        raise DemoError(f"{name} was not ready within {_READY_WITHIN:.0f} s")
+        raise DemoError(f"there was not {name} within {_READY_WITHIN:.0f} s")
 
     def _ready(self) -> bool:
         """Tell whether the exporter is ready and sees every worker."""
@@ -131,7 +134,7 @@ class Stage:
             _INTRODUCTION.format(
                 url=f"http://{LOOPBACK}:{self._port}",
                 broker=mask_url(self._url),
-                logs=self._family.folder,
+                logs=self._children.folder,
             )
         )
         return True
@@ -149,7 +152,7 @@ class Stage:
             load.tick(publish=elapsed < duration)
             if elapsed >= next_reading:
                 next_reading = elapsed + _READ_EVERY
-                self._family.check()
+                self._children.check()
                 summary = self._read(load.published.total())
                 self._terminal.show(summary, elapsed)
                 if elapsed >= duration and (summary.settled or elapsed >= duration + _SETTLED_WITHIN):
@@ -166,7 +169,7 @@ class Stage:
             status, text = fetch(LOOPBACK, self._port, "/metrics")
         except (OSError, http.client.HTTPException) as error:
             self._pause(_TICK)  # a child that dies stops to answer a moment before it is dead
-            self._family.check()
+            self._children.check()
             raise DemoError(f"the exporter does not answer: {error}") from error
         if status != http.HTTPStatus.OK:
             raise DemoError(f"the exporter answers /metrics with status {status}")

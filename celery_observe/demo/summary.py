@@ -78,7 +78,7 @@ class Summary(msgspec.Struct, frozen=True):
     @property
     def settled(self) -> bool:
         """Whether all that was published has ended, and is counted."""
-        return self.unaccounted == 0 and self.in_flight == 0
+        return self.unaccounted == self.in_flight == self.total.running == 0
 
 
 def summarise(reading: Reading, load: int) -> Summary:

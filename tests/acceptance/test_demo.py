@@ -259,6 +259,16 @@ def test_a_given_broker_is_used_and_left_running(start_demo: StartDemo, start_re
     assert redis.running
 
 
+def test_rabbitmq_will_do_as_well(start_demo: StartDemo, rabbitmq_url: str) -> None:
+    """Nothing in the demo is of Redis alone."""
+    demo = start_demo("--port", "0", "--duration", "3", "--broker", rabbitmq_url)
+
+    assert demo.wait(timeout=60) == 0, demo.output
+
+    assert "all accounted for" in demo.summary[-1]
+    assert demo.family == {}
+
+
 def test_a_broker_with_someone_elses_messages_is_refused(
     start_demo: StartDemo, start_redis: Callable[..., Redis]
 ) -> None:
