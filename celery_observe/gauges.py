@@ -1,0 +1,44 @@
+"""What no single fact tells: the samples that are written once a second from the state of the tracker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celery_observe.metrics import observer, tasks
+
+if TYPE_CHECKING:
+    from celery_observe.event import Event
+    from celery_observe.fleet import Worker
+    from celery_observe.recorder import Recorder
+    from celery_observe.tracker import Tracker
+
+
+def write(recorder: Recorder, tracker: Tracker, now: float) -> None:
+    """Write what was read since the last time, what is kept and overflowed, and what runs now (Unix seconds)."""
+    counts, tracker.event_counts = tracker.event_counts, {}
+    for kind, count in counts.items():
+        recorder[observer.EVENTS].increase((kind,), count)
+    recorder[observer.TRACKER_TASKS].set((), len(tracker))
+    _write_running(recorder, tracker, now)
+    recorder.count_overflow()
+
+
+def write_lag(recorder: Recorder, event: Event, sender: Worker | None, read: float) -> None:
+    """Write the age of an event that was read at ``read`` (Unix seconds), by our clock."""
+    skew = sender.skew if sender is not None else 0.0
+    recorder[observer.EVENT_LAG].set((), max(0.0, read - event.timestamp - skew))
+
+
+def _write_running(recorder: Recorder, tracker: Tracker, now: float) -> None:
+    count, oldest = recorder[tasks.RUNNING], recorder[tasks.OLDEST_RUNNING]
+    running = tracker.running()
+    ages: dict[str, float] = {}
+    for (task, queue), entry in running.items():
+        count.set((task, queue), entry.count)
+        ages[task] = max(ages.get(task, 0.0), now - entry.oldest)
+    for labels in count.values.keys() - running.keys():
+        count.set(labels, 0)
+    for task, age in ages.items():
+        oldest.set((task,), age)
+    for task in {labels[0] for labels in oldest.values} - ages.keys():
+        oldest.remove("task", task)
