@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.openmetrics import exposition as openmetrics_text
 
 from celery_observe import __version__
+from celery_observe.asker import Asker
 from celery_observe.exposition import Exposition, Readiness
 from celery_observe.guard import Guard
 from celery_observe.metrics import observer
 from celery_observe.names import first_match
 from celery_observe.page import Page
-from celery_observe.probes.workers import WorkersProbe
 from celery_observe.reader import Reader
 from celery_observe.recorder import Recorder
 from celery_observe.state import StateFile
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_ASK_PAUSE = 1.0
-"""Seconds between two questions to workers, at the least."""
 _SAVE_INTERVAL = 1.0
 """Seconds between two writes of the state file."""
+_STOP_TIMEOUT = 1.5
+"""Seconds that all readers together have to end: one that hangs in a connect is left behind."""
 
 
 def run(settings: Settings) -> int:
@@ -97,8 +97,9 @@ class Pipeline:
         self._stopping.set()
         for reader in self._readers:
             reader.stopping.set()
+        deadline = time.monotonic() + _STOP_TIMEOUT
         for reader in self._readers:
-            reader.join(1.0)
+            reader.join(max(0.0, deadline - time.monotonic()))
         self._save()
         self.exposition.stop()
         log.info("stopped")
@@ -131,48 +132,3 @@ class Pipeline:
         if state is not None:
             ledgers = {reader.broker.name: reader.ledgers() for reader in self._readers}
             self._guard.run("state_file", lambda: state.save(ledgers))
-
-
-class Asker(threading.Thread):
-    """Asks the workers of one broker when its reader has connected, met a new one, or doubts one."""
-
-    def __init__(self, reader: Reader, settings: Settings, guard: Guard) -> None:
-        super().__init__(name=f"asker-{reader.broker.name or reader.broker.transport}", daemon=True)
-        self._reader = reader
-        self._guard = guard
-        self._probe = WorkersProbe(reader.broker, settings.inspect_timeout)
-        self._interval = settings.inspect_interval
-        self._enable = settings.enable_events
-        self._connected = threading.Event()
-        self._asked: dict[str, float] = {}
-        reader.on_connect = self._connected.set
-
-    def run(self) -> None:
-        """Ask all workers on connect, and later those that the reader wants asked, each once per interval."""
-        while not self._reader.stopping.is_set():
-            if self._connected.wait(_ASK_PAUSE):
-                self._connected.clear()
-                self._asked.clear()
-                self._ask(None)
-            elif self._reader.connected and (wanted := self._due()):
-                self._ask(wanted)
-
-    def _due(self) -> set[str]:
-        now = time.monotonic()
-        self._asked = {worker: at for worker, at in self._asked.items() if now - at < self._interval}
-        due = {worker for worker in self._reader.wanted() if worker not in self._asked}
-        self._asked.update(dict.fromkeys(due, now))
-        return due
-
-    def _ask(self, workers: set[str] | None) -> None:
-        if self._enable:
-            self._guard.run("enable_events", lambda: self._enable_events(workers))
-        snapshots = self._guard.run("workers", lambda: self._probe.snapshots(workers)) or []
-        self._reader.inbox.put(snapshots)
-
-    def _enable_events(self, workers: set[str] | None) -> None:
-        """Turn task events on, and say which of the workers that are known did not answer."""
-        answered = self._probe.enable_events(workers)
-        expected = workers if workers is not None else {worker.name for worker in self._reader.fleet if worker.up}
-        for worker in sorted(expected - answered):
-            log.warning("worker could not be told to send task events", worker=worker)

@@ -1,33 +1,48 @@
 """Asks workers over remote control: what they execute and hold, which queues they consume, and to send task events.
 
-Events alone cannot tell what was under way before we came. Each question is one broadcast; questions that go together
-are asked side by side, since a broadcast waits its whole timeout for workers that never answer.
+Events alone cannot tell what was under way before we came. The questions of one enquiry leave together and in order, so
+that a worker which is told to send events says afterwards what it had received before.
+
+Celery's own ``app.control`` publishes over a pool of connections that a stalled broker blocks for ever, and opens a
+connection and a reply queue for each question; here an enquiry is one connection, bounded in time, and one reply queue,
+deleted after it. The protocol is that of ``kombu/pidbox.py``.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from typing import TYPE_CHECKING, Any
+import uuid
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import structlog
+from kombu import Consumer, Producer, Queue
 from kombu.exceptions import KombuError
 
 from celery_observe.app import celery_app
+from celery_observe.broker import AMQP, REDIS
 from celery_observe.errors import ProbeError
 from celery_observe.event import Snapshot, snapshot
 from celery_observe.masking import mask_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from celery_observe.broker import BrokerSettings
 
-_CONNECT_ALLOWANCE = 2.0
-"""Seconds that connecting may take beside the time that workers have to answer."""
+_CONNECT_TIMEOUT = 2.0
+"""Seconds that connecting may take."""
+_IO_TIMEOUT = 3.0
+"""Seconds that the broker may take for anything else."""
 
 log = structlog.get_logger()
+
+
+class Answers(NamedTuple):
+    """What workers have answered: what each does, and which of them said that they send task events."""
+
+    snapshots: list[Snapshot]
+    enabled: frozenset[str]
 
 
 class WorkersProbe:
@@ -38,78 +53,107 @@ class WorkersProbe:
         self._broker = broker
         self._timeout = timeout
         self._clock = clock
+        self._address = str(uuid.uuid4())
+        """Where replies go: the same for each enquiry, so that a late one waits for the next to clear it away."""
 
-    def snapshots(self, workers: Collection[str] | None = None) -> list[Snapshot]:
-        """Ask these workers, or all, what they execute, hold and consume. Raises ProbeError."""
+    def ask(self, workers: Collection[str] | None = None, *, enable_events: bool = False) -> Answers:
+        """Ask these workers, or all, what they execute, hold and consume; tell them to send task events if asked to.
+
+        Returns as soon as ``workers`` have answered; all of them have the whole timeout. Raises ProbeError.
+        """
         asked = self._clock()
-        active, reserved, queues = self._ask(("active", "reserved", "active_queues"), workers)
+        tell = ("enable_events",) if enable_events else ()
+        replies = self._enquire((*tell, "active", "reserved", "active_queues"), workers)
+        enabled = {name for name, reply in replies.get("enable_events", {}).items() if "ok" in reply}
         found = []
-        for worker, requests in active.items():
+        for worker, requests in replies["active"].items():
+            reserved, queues = replies["reserved"].get(worker, ()), replies["active_queues"].get(worker)
             try:
-                found.append(snapshot(worker, asked, requests, reserved.get(worker, ()), queues.get(worker)))
+                found.append(snapshot(worker, asked, requests, reserved, queues))
             except (msgspec.ValidationError, AttributeError, TypeError, KeyError) as error:
                 log.warning("worker gave an answer that Celery does not give", worker=worker, error=str(error)[:200])
-        return found
+        return Answers(found, frozenset(enabled))
 
-    def enable_events(self, workers: Collection[str] | None = None) -> set[str]:
-        """Ask these workers, or all, to send task events; return those that said they do. Raises ProbeError."""
-        (replies,) = self._side_by_side([lambda connection: self._enable(connection, workers)])
-        return set(replies)
-
-    def _enable(self, connection: Any, workers: Collection[str] | None) -> dict[str, Any]:
-        replies = self._app.control.enable_events(
-            reply=True, timeout=self._timeout, connection=connection, **_destination(workers)
+    def _enquire(self, commands: Sequence[str], workers: Collection[str] | None) -> Mapping[str, dict[str, Any]]:
+        connection = self._app.connection_for_write(
+            connect_timeout=_CONNECT_TIMEOUT, transport_options=_timeouts(self._broker.transport)
         )
-        return {name: reply for each in replies or () for name, reply in each.items() if "ok" in reply}
-
-    def _ask(self, questions: Sequence[str], workers: Collection[str] | None) -> list[dict[str, Any]]:
-        def ask(question: str) -> Callable[[Any], dict[str, Any]]:
-            def inquire(connection: Any) -> dict[str, Any]:
-                inspect = self._app.control.inspect(
-                    timeout=self._timeout, connection=connection, **_destination(workers)
-                )
-                return getattr(inspect, question)() or {}
-
-            return inquire
-
-        return self._side_by_side([ask(question) for question in questions])
-
-    def _side_by_side(self, calls: Sequence[Callable[[Any], dict[str, Any]]]) -> list[dict[str, Any]]:
-        """Run each call on a connection and a thread of its own; a thread that hangs is left behind."""
-        inquiries = [_Inquiry(self._app, call) for call in calls]
-        for inquiry in inquiries:
-            inquiry.start()
-        deadline = time.monotonic() + self._timeout + _CONNECT_ALLOWANCE
-        for inquiry in inquiries:
-            inquiry.join(max(0.0, deadline - time.monotonic()))
-        failed = next((inquiry for inquiry in inquiries if inquiry.replies is None), None)
-        if failed is not None:
-            reason = mask_text(str(failed.error)) if failed.error else "no answer from the broker in time"
-            raise ProbeError(f"{self._broker.masked_url}: workers cannot be asked: {reason}")
-        return [inquiry.replies or {} for inquiry in inquiries]
-
-
-class _Inquiry(threading.Thread):
-    """One broadcast and its replies; ``replies`` stays None if it failed."""
-
-    def __init__(self, app: Any, call: Callable[[Any], dict[str, Any]]) -> None:
-        super().__init__(name="inquiry", daemon=True)
-        self._app = app
-        self._call = call
-        self.replies: dict[str, Any] | None = None
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        """Connect once, ask, collect."""
-        connection = self._app.connection_for_write(connect_timeout=_CONNECT_ALLOWANCE)
         errors = (*connection.connection_errors, *connection.channel_errors, OSError, KombuError)
         try:
             with connection:
                 connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
-                self.replies = self._call(connection)
+                return self._broadcast(connection, commands, workers)
         except errors as error:
-            self.error = error
+            reason = mask_text(str(error)) or type(error).__name__
+            raise ProbeError(f"{self._broker.masked_url}: workers cannot be asked: {reason}") from error
+
+    def _broadcast(
+        self, connection: Any, commands: Sequence[str], workers: Collection[str] | None
+    ) -> Mapping[str, dict[str, Any]]:
+        channel = connection.default_channel
+        exchange = self._app.control.mailbox.reply_exchange
+        queue = Queue(
+            f"{self._address}.{exchange.name}", exchange, self._address, durable=False, exclusive=True, auto_delete=True
+        )(channel)
+        inbox = _Inbox(commands)
+        consumer = Consumer(
+            channel,
+            [queue],
+            no_ack=True,
+            accept=self._broker.accept_content,
+            callbacks=[inbox.take],
+            on_decode_error=lambda _message, error: log.warning("answer of a worker refused", error=str(error)[:200]),
+        )
+        deadline = time.monotonic() + self._timeout
+        with consumer:
+            self._publish(channel, inbox.tickets, workers)
+            while not inbox.complete(workers) and (left := deadline - time.monotonic()) > 0:
+                try:
+                    connection.drain_events(timeout=left)
+                except TimeoutError:
+                    break
+        queue.delete()
+        return inbox.replies
+
+    def _publish(self, channel: Any, tickets: Mapping[str, str], workers: Collection[str] | None) -> None:
+        mailbox = self._app.control.mailbox
+        producer = Producer(channel, auto_declare=False, serializer=mailbox.serializer)
+        for ticket, command in tickets.items():
+            message = {
+                "method": command,
+                "arguments": {},
+                "destination": None if workers is None else sorted(workers),
+                "pattern": None,
+                "matcher": None,
+                "ticket": ticket,
+                "reply_to": {"exchange": mailbox.reply_exchange.name, "routing_key": self._address},
+            }
+            headers = {"clock": mailbox.clock.forward(), "expires": self._clock() + self._timeout}
+            producer.publish(message, exchange=mailbox.exchange.name, declare=[mailbox.exchange], headers=headers)
 
 
-def _destination(workers: Collection[str] | None) -> dict[str, list[str]]:
-    return {} if workers is None else {"destination": sorted(workers)}
+class _Inbox:
+    """The replies to the commands of one enquiry: command → worker → reply."""
+
+    def __init__(self, commands: Sequence[str]) -> None:
+        self.tickets = {str(uuid.uuid4()): command for command in commands}
+        self.replies: dict[str, dict[str, Any]] = {command: {} for command in commands}
+
+    def take(self, body: Any, message: Any) -> None:
+        """Note one reply; those that came too late for the enquiry before are dropped."""
+        command = self.tickets.get(message.headers.get("ticket"))
+        if command is not None and isinstance(body, dict):
+            self.replies[command].update(body)
+
+    def complete(self, workers: Collection[str] | None) -> bool:
+        """Say whether all of these workers have answered all commands."""
+        return workers is not None and all(replies.keys() >= set(workers) for replies in self.replies.values())
+
+
+def _timeouts(transport: str) -> dict[str, Any]:
+    """Return the transport options without which a broker that stalls would block for ever."""
+    if transport in REDIS:
+        return {"socket_timeout": _IO_TIMEOUT, "socket_connect_timeout": _CONNECT_TIMEOUT}
+    if transport in AMQP:
+        return {"read_timeout": _IO_TIMEOUT, "write_timeout": _IO_TIMEOUT}
+    return {}

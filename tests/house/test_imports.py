@@ -10,6 +10,7 @@ FLOORS = (
     {"cli"},
     {"demo", "doctor"},
     {"pipeline"},
+    {"asker"},
     {"reader"},
     {"exposition", "probes", "sinks", "streams", "tracing", "worker"},
     {"gauges", "names", "page", "state"},
