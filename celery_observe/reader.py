@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from celery_observe import gauges
 from celery_observe.event import Decoder, Event, Malformed, Snapshot
 from celery_observe.fleet import Fleet, Instant
-from celery_observe.metrics import observer, tasks
+from celery_observe.metrics import observer
 from celery_observe.names import first_match, label_rules
 from celery_observe.recorder import Recorder
 from celery_observe.streams import stream_for
@@ -42,6 +43,14 @@ STALE_AFTER = 15.0
 """Seconds without a stream after which what is told of this moment is not told any more."""
 DEAD_AFTER = 30.0
 """Seconds without a tick after which the reader counts as dead."""
+DEAD_AFTER_CONNECTING = 180.0
+"""The same while it connects: name servers and a list of alternates take their time, and a restart would not help."""
+IDLE_AFTER = 12.0
+"""Seconds without an event after which none was to be expected: longer than any stream takes to notice a stall."""
+DRAIN_FOR = 0.5
+"""Seconds in which what has arrived is still read when told to stop."""
+RECONNECT_HOLD = 0.5
+"""Seconds that bodies are held back at the most after a reconnect, when nearly all that runs is known already."""
 HELD_BYTES = 32 * 1024 * 1024
 """Bodies held back while workers are asked; past that they are read at once."""
 
@@ -71,12 +80,14 @@ class Reader(threading.Thread):
             max_tasks=settings.max_tracked_tasks,
         )
         self._hold_for = settings.inspect_timeout + 0.5 if settings.remote_control else 0.0
-        self._held: list[bytes] = []
+        self._held: list[tuple[list[bytes], Instant]] = []
+        self._held_bytes = 0
         self._hold_until = 0.0
         self._connected_at: float | None = None
         self._lost_at = time.monotonic()
         self._ticked = time.monotonic()
         self._gap_told = self._lost_at
+        self._read_at = self._fed_at = self._lost_at
         self._newest: tuple[Event, float] | None = None
         self.on_connect: Callable[[], None] = lambda: None
         """Called in this thread after each connect."""
@@ -100,7 +111,8 @@ class Reader(threading.Thread):
     @property
     def dead(self) -> bool:
         """Whether the thread has ended, or hangs."""
-        return not self.is_alive() or time.monotonic() - self._ticked > DEAD_AFTER
+        patience = DEAD_AFTER if self.connected else DEAD_AFTER_CONNECTING
+        return not self.is_alive() or time.monotonic() - self._ticked > patience
 
     def troubles(self) -> list[str]:
         """Return why the numbers are not being kept up to date; nothing if they are."""
@@ -141,14 +153,18 @@ class Reader(threading.Thread):
     def _connect(self) -> bool:
         self._stream.open()
         now = _now()
+        hold = self._hold_for
         if self._reconnects:
+            hold = min(hold, RECONNECT_HOLD)
             self.recorder[observer.STREAM_RECONNECTS].increase(())
             self._count_gap(now.monotonic)
         self._reconnects += 1
-        self._connected_at = now.monotonic
-        self._hold_until = now.monotonic + self._hold_for
+        self._ticked = self._connected_at = self._read_at = self._fed_at = now.monotonic
+        self._hold_until = now.monotonic + hold
         self.recorder[observer.STREAM_UP].set((), 1)
         self._tracker.connected(now)
+        while not self.inbox.empty():
+            self.inbox.get()  # of before the loss: what ran then may have ended since
         self.on_connect()
         log.info("stream connected", broker=self.broker.masked_url)
         return True
@@ -157,9 +173,27 @@ class Reader(threading.Thread):
         self._stream.close()
         self._release()
         if self._connected_at is not None:
+            self._lost_at, self._gap_told = time.monotonic(), self._last_certain(self._connected_at)
             self._connected_at = None
-            self._lost_at = self._gap_told = time.monotonic()
         self.recorder[observer.STREAM_UP].set((), 0)
+
+    def _last_certain(self, connected_at: float) -> float:
+        """Return up to when the events that were sent have all arrived.
+
+        A loss may be noticed late, since the peer had stalled or we had, so the time at which it is noticed says
+        little. As long as events flow, the last that came tells; when none had come for long, the last read does.
+        """
+        if self._read_at - self._fed_at > IDLE_AFTER:
+            return self._read_at
+        return max(connected_at, self._fed_at - self._lag())
+
+    def _lag(self) -> float:
+        """Return the age of the newest event when it was read."""
+        if self._newest is None:
+            return 0.0
+        event, read = self._newest
+        sender = self.fleet.get(event.hostname)
+        return max(0.0, read - event.timestamp - (sender.skew if sender else 0.0))
 
     def _pause(self, seconds: float) -> None:
         """Wait before the next attempt, ticking."""
@@ -169,14 +203,20 @@ class Reader(threading.Thread):
     def _read(self) -> None:
         """Read until told to stop; raises StreamError when the connection is lost."""
         while not self.stopping.is_set():
-            bodies = self._stream.read(READ_TIMEOUT)
-            now = _now()
-            if self._hold_until:
-                self._hold(bodies, now)
-            elif bodies:
-                self._handle(bodies, now)
-            self._tick_if_due(now)
-        self._handle(self._stream.read(0.0), _now())
+            self._take(self._stream.read(READ_TIMEOUT), _now())
+        deadline = time.monotonic() + DRAIN_FOR
+        while time.monotonic() < deadline and (bodies := self._stream.read(0.0)):
+            self._take(bodies, _now())
+
+    def _take(self, bodies: list[bytes], at: Instant) -> None:
+        self._read_at = at.monotonic
+        if bodies:
+            self._fed_at = at.monotonic
+        if self._hold_until:
+            self._hold(bodies, at)
+        elif bodies:
+            self._handle(bodies, at)
+        self._tick_if_due(at)
 
     def _handle(self, bodies: list[bytes], at: Instant) -> None:
         decode, handle = self._decoder.decode, self._tracker.handle
@@ -189,16 +229,18 @@ class Reader(threading.Thread):
 
     def _hold(self, bodies: list[bytes], at: Instant) -> None:
         """Keep bodies until workers have answered, for as long as they may take."""
-        self._held += bodies
+        if bodies:
+            self._held.append((bodies, at))
+            self._held_bytes += sum(map(len, bodies))
         answered = self._take_snapshots(at)
-        if answered or at.monotonic >= self._hold_until or sum(map(len, self._held)) > HELD_BYTES:
+        if answered or at.monotonic >= self._hold_until or self._held_bytes > HELD_BYTES:
             self._release()
 
     def _release(self) -> None:
-        self._hold_until = 0.0
+        self._hold_until, self._held_bytes = 0.0, 0
         held, self._held = self._held, []
-        if held:
-            self._handle(held, _now())
+        for bodies, at in held:
+            self._handle(bodies, at)
 
     def _take_snapshots(self, at: Instant) -> bool:
         """Take in what workers have answered, and say whether they have."""
@@ -232,31 +274,10 @@ class Reader(threading.Thread):
             self._gap_told = now
 
     def _write_gauges(self, at: Instant) -> None:
-        recorder, tracker = self.recorder, self._tracker
-        counts, tracker.event_counts = tracker.event_counts, {}
-        for kind, count in counts.items():
-            recorder[observer.EVENTS].increase((kind,), count)
-        recorder[observer.TRACKER_TASKS].set((), len(tracker))
-        self._write_running(at)
+        gauges.write(self.recorder, self._tracker, at.wall)
         if self._newest is not None:
             event, read = self._newest
-            sender = self.fleet.get(event.hostname)
-            recorder[observer.EVENT_LAG].set((), max(0.0, read - event.timestamp - (sender.skew if sender else 0.0)))
-        recorder.count_overflow()
-
-    def _write_running(self, at: Instant) -> None:
-        count, oldest = self.recorder[tasks.RUNNING], self.recorder[tasks.OLDEST_RUNNING]
-        running = self._tracker.running()
-        ages: dict[str, float] = {}
-        for (task, queue_name), entry in running.items():
-            count.set((task, queue_name), entry.count)
-            ages[task] = max(ages.get(task, 0.0), at.wall - entry.oldest)
-        for labels in count.values.keys() - running.keys():
-            count.set(labels, 0)
-        for task, age in ages.items():
-            oldest.set((task,), age)
-        for task in {labels[0] for labels in oldest.values} - ages.keys():
-            oldest.remove("task", task)
+            gauges.write_lag(self.recorder, event, self.fleet.get(event.hostname), read)
 
 
 def _now() -> Instant:
