@@ -132,7 +132,7 @@ class Stage:
 def play(scenario: Scenario, pool: str) -> list[tuple[float, Any]]:
     """Play a scenario and return the messages heard: arrival time and decoded body."""
     with tempfile.TemporaryDirectory(prefix="recording-", ignore_cleanup_errors=True) as folder:
-        with ExitStack() as ending, redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), ExitStack() as ending:
             stage = Stage(scenario, pool, Path(folder), ending)
             for name in scenario.workers:
                 stage.start_worker(name)
