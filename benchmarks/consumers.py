@@ -177,12 +177,13 @@ class Running(Process):
             return int(last) if last.isdigit() else None
         if not self.consumer.samples:
             return None
-        families = text_string_to_metric_families(self.page())
-        samples = (sample for family in families for sample in family.samples)
-        return round(sum(sample.value for sample in samples if self._counts(sample.name, sample.labels)))
+        return self.total(*self.consumer.samples)
 
-    def _counts(self, name: str, labels: dict[str, str]) -> bool:
-        return name in self.consumer.samples and labels.get("type", "task-").startswith("task-")
+    def total(self, *names: str) -> int:
+        """The sum of these samples on `/metrics`, less those of worker events."""
+        families = text_string_to_metric_families(self.page())
+        samples = (sample for family in families for sample in family.samples if sample.name in names)
+        return round(sum(each.value for each in samples if each.labels.get("type", "task-").startswith("task-")))
 
 
 @contextmanager

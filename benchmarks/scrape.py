@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-import corpus
 from consumers import (
     CELERY_EXPORTER_CONSUMER,
     DEFAULT_CACHE,
@@ -29,6 +28,7 @@ from consumers import (
     peers,
     quietly,
 )
+from corpus import Simulation, messages
 from feed import Block, Feed, feed_for, server_for
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.metrics_core import Metric
@@ -39,7 +39,8 @@ from services.waiting import eventually
 from services.worker import Worker
 
 WORKERS = 8
-PACE = 1000.0  # events a second while the stream is watched
+PACE = 1000.0  # published tasks a second while the stream is watched
+PUBLISHED = ("celery_task_published_total", "celery_task_sent_total")  # ours, celery-exporter's
 BAR = 1.3
 
 
@@ -126,10 +127,11 @@ def series(page: str) -> int:
 
 
 class Flow:
-    """Events that flow at a steady pace beside the scrapes."""
+    """`task-sent` events that flow at a steady pace beside the scrapes."""
 
     def __init__(self, feed: Feed, seconds: float) -> None:
-        blocks = feed.encode(corpus.messages(round(seconds * PACE)))
+        events = Simulation(round(seconds * PACE)).messages()
+        blocks = feed.encode(event for event in events if event.routing_key == "task.sent")
         self.tasks = 0
         self._thread = threading.Thread(target=feed.pour, args=(self._counted(list(blocks)), PACE))
 
@@ -139,13 +141,13 @@ class Flow:
             self.tasks += block.tasks  # by now it was sent
 
     def behind(self, running: Running) -> float:
-        """How many seconds the exporter's count lags at most, scraped again and again until the flow ends."""
-        before = running.counted() or 0
+        """How many seconds the exporter's count lags at most, scraped without pause until the flow ends."""
+        before = running.total(*PUBLISHED)
         worst = 0
         self._thread.start()
         while self._thread.is_alive():
             published = self.tasks
-            worst = max(worst, published + before - (running.counted() or 0))
+            worst = max(worst, published + before - running.total(*PUBLISHED))
         self._thread.join()
         return worst / PACE
 
@@ -158,7 +160,7 @@ def measure(consumer: Consumer, url: str, feed: Feed, workers: list[Worker], arg
         with quietly(running):
             eventually(lambda: feed.listeners() > known or not running.running, 60, what=f"{consumer.name} listens")
             running.quiet()
-            feed.pour(feed.encode(corpus.messages(arguments.events)))
+            feed.pour(feed.encode(messages(arguments.events)))
             running.quiet()
             connection = http.client.HTTPConnection(LOOPBACK, running.port, timeout=60)
             page = scrape(connection)
