@@ -26,7 +26,6 @@ LATEST = ("5.7.0",)
 
 #: Why a scenario is not recorded on some pools.
 NO_CHILD = "the task runs in the worker's main process: there is no child to lose"
-NO_CONTROL = "a solo worker hears no control message while a task runs"
 SAME = "the pool makes no difference"
 
 
