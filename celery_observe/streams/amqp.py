@@ -33,7 +33,7 @@ from celery_observe.streams.frames import (
 )
 from celery_observe.streams.wire import Beat, Wire
 
-_REST: Final = 0.01
+_REST: Final = 0.02
 _CONNECTION_CLOSE: Final = (10, 50)
 _FAREWELL: Final = method_frame(_CONNECTION_CLOSE, struct.pack(">HBHH", 200, 0, 0, 0))
 _ENDINGS: Final = {

@@ -31,7 +31,7 @@ _PING: Final = hiredis.pack_command(("PING",))
 _FEED_BYTES: Final = 16 * 1024
 _PMESSAGE_LENGTH: Final = 4  # its name, the pattern, the channel, the payload
 _MAX_REPLY_BYTES: Final = 2 * MAX_BODY_BYTES
-_REST: Final = 0.01
+_REST: Final = 0.02
 
 
 @handles("redis", "rediss", "sentinel")
