@@ -18,7 +18,7 @@ FLOORS = (
     {"tracker"},
     {"fleet"},
     {"metrics", "attempt", "cause"},
-    {"app"},
+    {"app", "connection"},
     {"guard"},
     {"event", "fact"},
     {"settings"},
