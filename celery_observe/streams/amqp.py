@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from amqp.exceptions import AMQPError
 
+from celery_observe.connection import REPLY_TIMEOUT, cannot, connect, connection_for, event_queue
 from celery_observe.errors import StreamError
 from celery_observe.event import Malformed
 from celery_observe.masking import mask_text
 from celery_observe.settings import BrokerSettings
 from celery_observe.streams import handles
-from celery_observe.connection import REPLY_TIMEOUT, cannot, connect, connection_for, event_queue
 from celery_observe.streams.content import JSON, ContentReader
 from celery_observe.streams.frames import (
     HEARTBEAT,

@@ -10,12 +10,12 @@ from kombu.exceptions import KombuError
 from kombu.messaging import Consumer
 from kombu.transport import virtual
 
+from celery_observe.connection import cannot, connect, connection_for, event_queue
 from celery_observe.errors import StreamError
 from celery_observe.event import Malformed
 from celery_observe.masking import mask_text
 from celery_observe.settings import BrokerSettings
 from celery_observe.streams import ANY_SCHEME, handles
-from celery_observe.connection import cannot, connect, connection_for, event_queue
 from celery_observe.streams.content import Content, ContentReader
 
 _BATCH: Final = 500

@@ -16,11 +16,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from celery_observe.connection import CONNECT_TIMEOUT, REPLY_TIMEOUT, cannot, connect, connection_for
 from celery_observe.errors import StreamError
 from celery_observe.event import MAX_BODY_BYTES, Malformed
 from celery_observe.settings import BrokerSettings
 from celery_observe.streams import handles
-from celery_observe.connection import CONNECT_TIMEOUT, REPLY_TIMEOUT, cannot, connect, connection_for
 from celery_observe.streams.content import JSON, ContentReader
 from celery_observe.streams.envelope import unwrap
 from celery_observe.streams.wire import Beat, Wire
