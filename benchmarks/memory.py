@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from consumers import (
     quietly,
 )
 from corpus import Simulation
-from feed import Feed, feed_for, server_for
+from feed import Block, Feed, feed_for, server_for
 
 from services.waiting import eventually
 
@@ -35,6 +36,21 @@ class Memory:
     tasks: int
     megabytes: float
     series: int
+    lost: int  # task events published less counted
+
+
+class Tally:
+    """Passes blocks on and counts their task events."""
+
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        self._blocks = blocks
+        self.tasks = 0
+
+    def __iter__(self) -> Iterator[Block]:
+        """The blocks."""
+        for block in self._blocks:
+            self.tasks += block.tasks
+            yield block
 
 
 def measure(consumer: Consumer, tasks: int, url: str, feed: Feed, cache: Path) -> Memory:
@@ -45,16 +61,20 @@ def measure(consumer: Consumer, tasks: int, url: str, feed: Feed, cache: Path) -
         with quietly(running):
             eventually(lambda: feed.listeners() or not running.running, 60, what=f"{consumer.name} listens")
             running.quiet()
-            feed.pour(feed.encode(Simulation(tasks).messages()))
+            published = Tally(feed.encode(Simulation(tasks).messages()))
+            feed.pour(published)
             running.quiet()
             series = sum(not line.startswith("#") for line in running.page().splitlines())
-            return Memory(consumer.name, tasks, running.memory(), series)
+            lost = published.tasks - (running.counted() or 0)
+            return Memory(consumer.name, tasks, running.memory(), series, lost)
 
 
 def table(results: list[Memory]) -> str:
     """The results as a table of Markdown."""
-    lines = ["| exporter | distinct tasks | resident MB | series |", "|---|---:|---:|---:|"]
-    lines += [f"| {each.exporter} | {each.tasks:,} | {each.megabytes:.0f} | {each.series:,} |" for each in results]
+    lines = ["| exporter | distinct tasks | resident MB | series | lost |", "|---|---:|---:|---:|---:|"]
+    for each in results:
+        numbers = (f"{each.tasks:,}", f"{each.megabytes:.0f}", f"{each.series:,}", f"{each.lost:,}")
+        lines.append(f"| {' | '.join((each.exporter, *numbers))} |")
     return "\n".join(lines)
 
 
