@@ -188,9 +188,10 @@ def main() -> int:
     """Measure, print the tables and the bars."""
     arguments = arguments_from_command_line()
     peers(Path(arguments.cache))
-    results = {broker: compare(broker, arguments) for broker in arguments.broker or BROKERS}
-    for broker, found in results.items():
-        print(f"\n{table(broker, found)}")
+    results: dict[str, list[Result]] = {}
+    for broker in arguments.broker or BROKERS:
+        results[broker] = compare(broker, arguments)
+        print(f"\n{table(broker, results[broker])}", flush=True)
     named = {broker: {each.consumer: each for each in found} for broker, found in results.items()}
     verdicts = [each for bar in BARS if (each := bar.verdict(named.get(bar.broker, {})))]
     print("", *(sentence for _, sentence in verdicts), sep="\n")

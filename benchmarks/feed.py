@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ from services.rabbitmq import RabbitMQ
 from services.redis import Redis
 
 BLOCK_MESSAGES = 50
+PATIENCE_MILLISECONDS = 60_000  # RabbitMQ holds back a fast publisher by not reading from it
 
 
 class Block(NamedTuple):
@@ -169,7 +171,11 @@ class RabbitMQFeed:
     def __init__(self, url: str) -> None:
         parts = parse_url(url)
         self._connection = amqp.Connection(
-            f"{parts['hostname']}:{parts['port']}", parts["userid"], parts["password"], heartbeat=0
+            f"{parts['hostname']}:{parts['port']}",
+            parts["userid"],
+            parts["password"],
+            heartbeat=0,
+            socket_settings={socket.TCP_USER_TIMEOUT: PATIENCE_MILLISECONDS},
         )
         self._connection.connect()
         self._channel = self._connection.channel()
