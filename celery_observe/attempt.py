@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-if TYPE_CHECKING:
-    from celery_observe.fact import Outcome, TaskFact
+from celery_observe.fact import Outcome
 
+if TYPE_CHECKING:
+    from celery_observe.fact import TaskFact
+
+_DELIVERED_AGAIN = frozenset({Outcome.REJECTED, Outcome.CANCELLED, Outcome.VANISHED})
 _CLOCK_TOLERANCE = 1.0
 """Seconds by which the clocks of two hosts may differ before a negative time is dropped instead of read as zero."""
 _LONGEST = 10 * 365 * 86400.0
 """Seconds; a longer time is a clock's mistake."""
 
 
-class Attempt(msgspec.Struct, gc=False):
-    """One attempt of a task. Times are Unix seconds by the clock of whoever did it; None where no event said."""
+class Attempt(msgspec.Struct, gc=False, eq=False):
+    """One attempt of a task, equal to itself only.
+
+    Times are Unix seconds by the clock of whoever did it; None where no event said.
+    """
 
     uuid: str
     task: str
@@ -32,6 +38,10 @@ class Attempt(msgspec.Struct, gc=False):
     started: float | None = None
     worker: str = ""
     outcome: Outcome | None = None
+    ended: float | None = None
+    """When an event told its outcome, by our monotonic clock."""
+    finished: float | None = None
+    """When the task ended with it, by its worker's clock; None if the task goes on."""
     seeded: bool = False
     """Known to run from a snapshot; the event of its start may follow."""
     requeued: bool = False
@@ -44,6 +54,16 @@ class Attempt(msgspec.Struct, gc=False):
     """Facts that wait for the name of the queue."""
     upcoming: Attempt | None = None
     """The next attempt, announced before this one's end was."""
+
+    @property
+    def is_delivered_again(self) -> bool:
+        """Whether the broker has its message back, or still has it."""
+        return self.requeued or self.outcome in _DELIVERED_AGAIN
+
+    @property
+    def is_reopened(self) -> bool:
+        """Whether its task may go on under the same number of retries although it has ended."""
+        return self.is_delivered_again or self.outcome is Outcome.IGNORED
 
     def queue_wait(self) -> float | None:
         """Return the seconds from publish, or ETA if that is later, to start."""

@@ -110,6 +110,9 @@ class Decoder:
 
     def decode(self, body: bytes) -> list[Event]:
         """Return the events of one JSON body, in their order; never raises for bad input."""
+        if len(body) > MAX_BODY_BYTES:
+            self._on_malformed(Malformed.TOO_LARGE)
+            return []
         try:
             return [_event_decoder.decode(body)] if body[:1] == b"{" else _batch_decoder.decode(body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -117,9 +120,6 @@ class Decoder:
 
     def _salvage(self, body: bytes) -> list[Event]:
         """Decode a body event by event, counting each that fails."""
-        if len(body) > MAX_BODY_BYTES:
-            self._on_malformed(Malformed.TOO_LARGE)
-            return []
         try:
             parts = _raw_decoder.decode(body) if body.lstrip()[:1] == b"[" else [msgspec.Raw(body)]
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

@@ -101,10 +101,16 @@ class Waited(TaskFact):
 
 
 class Ended(TaskFact):
-    """An attempt ended. ``total`` is known for the last attempt of a task whose first publish was seen."""
+    """An attempt ended; ``runtime`` is the time since it started."""
 
     outcome: Outcome
     runtime: float | None
+
+
+class Finished(TaskFact):
+    """A task of which both first publish and final outcome are known; ``total`` is the time between."""
+
+    outcome: Outcome
     total: float | None
 
 

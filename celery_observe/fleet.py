@@ -1,9 +1,9 @@
 """The workers, by what they say of themselves: alive or gone, and how many tasks we did not see.
 
 Loss. A heartbeat carries ``processed``, the number of tasks its worker has accepted; each of them should have sent one
-``task-started``. Heartbeats leave at once while task events wait in the worker's buffer, so a heartbeat is
-judged when the next one arrives, by the started events that bear a time up to its own; and only what two heartbeats
-in a row agree on is called unobserved. A worker is an instance: its name, its pid, and a count that never falls.
+``task-started``. Heartbeats leave at once while task events wait in the worker's buffer, so a heartbeat is judged when
+the next but one arrives, by the started events that bear a time up to its own. A worker is an instance: its name, its
+pid, and a count that never falls.
 """
 
 from __future__ import annotations
@@ -52,39 +52,51 @@ class Ledger(msgspec.Struct):
     pid: int | None = None
     base: int | None = None
     """``processed`` at the first heartbeat; None before it."""
-    processed: int = 0
+    opened: float = 0.0
+    """Time of the first heartbeat, and of the two last: all by the worker's clock."""
+    timestamp_before: float = 0.0
     timestamp: float = 0.0
-    """Of the last heartbeat, by the worker's clock."""
+    processed_before: int = 0
+    """``processed`` at the last heartbeat but one, and at the last."""
+    processed: int = 0
+    seen_before: int = 0
+    """Started events that bear a time up to the last heartbeat but one, up to the last, and later."""
     seen: int = 0
-    """Started events that bear a time up to ``timestamp``."""
     ahead: int = 0
-    """Started events that bear a later time."""
-    missing: int = 0
-    """What the last judged heartbeat missed."""
     unobserved: int = 0
 
     def open(self, processed: int, timestamp: float) -> None:
         """Start to count at this heartbeat."""
-        self.base, self.processed, self.timestamp = processed, processed, timestamp
-        self.seen = self.ahead = self.missing = 0
+        self.base = self.processed_before = self.processed = processed
+        self.opened = self.timestamp_before = self.timestamp = timestamp
+        self.seen_before = self.seen = self.ahead = 0
 
     def start(self, timestamp: float) -> None:
         """Count one task-started."""
-        if timestamp <= self.timestamp:
-            self.seen += 1
-        else:
+        if timestamp > self.timestamp:
             self.ahead += 1
+        elif timestamp > self.timestamp_before:
+            self.seen += 1
+        elif timestamp > self.opened:
+            self.seen_before += 1
+
+    @property
+    def missing(self) -> int:
+        """How many tasks accepted before the last heartbeat but one no started event has told of."""
+        return max(0, self.processed_before - (self.base or 0) - self.seen_before)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing up to the last heartbeat but what was found to be unobserved."""
+        return self.processed - (self.base or 0) - self.seen_before - self.seen <= self.unobserved
 
     def beat(self, processed: int, timestamp: float) -> int:
         """Take a heartbeat in, and return how many more tasks are now known to be unobserved."""
-        missing = max(0, self.processed - (self.base or 0) - self.seen)
-        agreed = min(missing, self.missing)
-        self.missing = missing
-        self.processed, self.timestamp = processed, timestamp
-        self.seen += self.ahead
-        self.ahead = 0
-        news = max(0, agreed - self.unobserved)
+        news = max(0, self.missing - self.unobserved)
         self.unobserved += news
+        self.processed_before, self.processed = self.processed, processed
+        self.timestamp_before, self.timestamp = self.timestamp, timestamp
+        self.seen_before, self.seen, self.ahead = self.seen_before + self.seen, self.ahead, 0
         return news
 
 
@@ -103,10 +115,14 @@ class Worker(msgspec.Struct):
     version: str = ""
     queues: tuple[str, ...] | None = None
     """The queues it consumes; None until it was asked."""
+    former_pid: int | None = None
+    """Of the instance before; its last events may still be on their way, or two workers share a name."""
+    lossy_until: float = 0.0
+    """Time of the last heartbeat that told of a loss, by its clock; what ran then may have ended unseen."""
     idle_at: float | None = None
     """Time of its last heartbeat, by its clock, if that said that nothing runs."""
-    running: dict[str, Attempt] = msgspec.field(default_factory=dict)
-    """Attempts that execute on it, by task id; the tracker's."""
+    running: set[Attempt] = msgspec.field(default_factory=set)
+    """Attempts that execute on it; the tracker's."""
     surplus: int = 0
     """Heartbeats in a row that said fewer tasks run than we believe."""
     absent: dict[str, float] = msgspec.field(default_factory=dict)
@@ -117,6 +133,10 @@ class Worker(msgspec.Struct):
     def skew(self) -> float:
         """Our clock less the worker's, in seconds."""
         return min(self.differences, default=0.0)
+
+    def is_former(self, event: Event) -> bool:
+        """Say whether this event comes from the process that had the name before."""
+        return self.former_pid is not None and event.pid == self.former_pid
 
     @property
     def announces_exits(self) -> bool:
@@ -148,7 +168,8 @@ class Fleet:
         worker = self._workers.get(event.hostname)
         if worker is None:
             worker = self._admit(Ledger(event.hostname, event.pid), at)
-        worker.heard = at.monotonic
+        if not worker.is_former(event):
+            worker.heard = at.monotonic
         return worker
 
     def _admit(self, ledger: Ledger, at: Instant) -> Worker:
@@ -166,13 +187,13 @@ class Fleet:
         """Return a worker that answered us, known before or not."""
         return self._workers.get(name) or self._admit(Ledger(name), at)
 
-    def is_new_instance(self, worker: Worker, event: Event) -> bool:
+    def is_new_instance(self, worker: Worker, event: Event, at: Instant) -> bool:
         """Say whether this event shows a new process under a known name."""
         ledger = worker.ledger
         if ledger.pid is None:
             ledger.pid = event.pid
         if event.pid is not None and event.pid != ledger.pid:
-            return True
+            return not worker.is_former(event) or at.monotonic - worker.heard > _LEAST_SILENCE
         return event.processed is not None and event.processed < ledger.processed
 
     def restart(self, worker: Worker, event: Event, at: Instant) -> Worker:
@@ -180,7 +201,8 @@ class Fleet:
         if worker.up:
             self._emit(WorkerExited(worker.name, Exit.RESTARTED))
         ledger = Ledger(worker.name, event.pid, base=0)
-        fresh = Worker(worker.name, ledger, at.monotonic, queues=worker.queues)
+        former = worker.ledger.pid if worker.ledger.pid != event.pid else None
+        fresh = Worker(worker.name, ledger, at.monotonic, queues=worker.queues, former_pid=former)
         self._workers[worker.name] = fresh
         return fresh
 
@@ -204,6 +226,7 @@ class Fleet:
         if ledger.base is None:
             ledger.open(processed, timestamp)
         elif news := ledger.beat(processed, timestamp):
+            worker.lossy_until = timestamp
             self._emit(Unobserved(worker.name, news))
 
     def bid_farewell(self, worker: Worker) -> None:

@@ -10,13 +10,13 @@ Pure: the clock is an argument. Bounded: ``max_tasks`` attempts are kept, ended 
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from celery_observe.attempt import Attempt, between_hosts, on_one_host, unix_time
-from celery_observe.cause import UNKNOWN, diagnose, unregistered_name
+from celery_observe.cause import UNKNOWN, diagnose, is_reject, unregistered_name
 from celery_observe.event import Malformed
 from celery_observe.fact import (
     Cause,
@@ -27,6 +27,7 @@ from celery_observe.fact import (
     EventMalformed,
     Fact,
     Failed,
+    Finished,
     Outcome,
     Published,
     Received,
@@ -38,7 +39,7 @@ from celery_observe.fact import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from celery_observe.event import Event, RunningTask, Snapshot
     from celery_observe.fleet import Fleet, Instant, Worker
@@ -49,12 +50,12 @@ _SURPLUS_HEARTBEATS = 3
 """Heartbeats in a row that must say that fewer tasks run than we believe before the worker is asked."""
 _PATIENCE = 60
 """Ticks without any ``task-sent`` after which facts no longer wait for one to name their queue."""
+_LATE = 2.0
+"""Seconds after an attempt's end in which word of its publish or receipt may still arrive."""
 _SETTLED = 1.0
 """Seconds after which the events of something a worker did are surely on their way."""
 
 _NOT_FINAL = frozenset({Outcome.RETRIED, Outcome.CANCELLED})
-_REOPENED = frozenset({Outcome.REJECTED, Outcome.CANCELLED, Outcome.IGNORED, Outcome.VANISHED})
-_CONTINUED = _REOPENED | {Outcome.RETRIED}
 _FAILURES = frozenset({Outcome.FAILED, Outcome.UNREGISTERED, Outcome.REJECTED})
 
 
@@ -92,6 +93,8 @@ class Tracker:
         self._patience = _PATIENCE
         self._holding: list[Attempt] = []
         self._held_before: list[Attempt] = []
+        self._early: list[tuple[str, CustomEvent]] = []
+        self._early_before: list[tuple[str, CustomEvent]] = []
         self.event_counts: dict[str, int] = {}
         """Events handled by type; whoever collects them clears it."""
         self._task_events: dict[str, Callable[[Event, Instant], object]] = {
@@ -138,6 +141,7 @@ class Tracker:
         for attempt in self._held_before:
             self._release(attempt)
         self._held_before, self._holding = self._holding, []
+        self._release_early()
         for worker in self._fleet.silent(at):
             self._vanish(worker)
             self._fleet.forget(worker)
@@ -150,7 +154,7 @@ class Tracker:
         found: dict[tuple[str, str], Running] = {}
         for worker in self._fleet:
             skew = worker.skew
-            for attempt in worker.running.values():
+            for attempt in worker.running:
                 started = (attempt.started or 0.0) + skew
                 entry = found.get(key := (attempt.task, attempt.queue))
                 if entry is None:
@@ -160,25 +164,52 @@ class Tracker:
                     entry.oldest = min(entry.oldest, started)
         return found
 
+    def waiting(self) -> dict[str, list[float]]:
+        """Return, by queue, since when tasks wait that were published and not received: Unix seconds, an ETA if later.
+
+        Another thread may ask: it looks at a copy of what is kept.
+        """
+        found: dict[str, list[float]] = {}
+        for attempt in list(self._open.values()):
+            last = attempt.upcoming or attempt
+            if last.published is not None and last.received is None and last.started is None:
+                found.setdefault(last.queue, []).append(max(last.published, last.eta or 0.0))
+        return found
+
     # -- the life of a task
 
-    def _sent(self, event: Event, _at: Instant) -> None:
+    def _sent(self, event: Event, at: Instant) -> None:
         self._patience = _PATIENCE
         attempt = self._find(event)
         if attempt is None:
             attempt = self._open_attempt(event)
-        elif attempt.outcome is not None or _is_next(attempt, event):
+        elif self._is_published_next(attempt, event, at):
             attempt = self._follow(attempt, event)
+        elif (event.retries or 0) < attempt.retries:
+            self._emit(Published(self._label(event), event.queue or UNKNOWN, event.hostname))
+            return
         self._learn(attempt, event)
         attempt.published = event.timestamp
-        if attempt.first_published is None:
-            attempt.first_published = event.timestamp
         if attempt.queue == UNKNOWN:
             attempt.queue = self._queue_of(event.name or "") or UNKNOWN
         self._release(attempt)
         self._emit(Published(attempt.task, attempt.queue, event.hostname))
+        if attempt.first_published is None and not event.retries:
+            attempt.first_published = event.timestamp
+            self._tell_total(attempt)
         if attempt.started is not None:
             self._emit(Waited(attempt.task, attempt.queue, attempt.worker, attempt.queue_wait()))
+
+    def _is_published_next(self, attempt: Attempt, event: Event, at: Instant) -> bool:
+        """Say whether a message was published after this attempt's: publishers race with workers and come in late."""
+        retries = event.retries or 0
+        if attempt.outcome is not None:
+            late = at.monotonic - attempt.ended < _LATE if attempt.ended is not None else False
+            awaited = retries < attempt.retries or (retries == attempt.retries and attempt.published is None)
+            return not (late and awaited)
+        if retries != attempt.retries or attempt.published is None:
+            return retries > attempt.retries
+        return attempt.started is not None or not self._is_same_task(attempt, event)
 
     def _received(self, event: Event, at: Instant) -> None:
         self._fleet.hear(event, at)
@@ -186,13 +217,13 @@ class Tracker:
         if attempt is None:
             attempt = self._open_attempt(event)
         elif attempt.outcome is not None:
-            attempt = self._received_after_end(attempt, event)
+            attempt = self._received_after_end(attempt, event, at)
         elif (event.retries or 0) > attempt.retries:
             attempt = self._follow(attempt, event)
-        elif attempt.started is not None:
-            attempt = self._received_while_running(attempt, event)
-        elif attempt.received is not None:
-            self._redelivered(attempt, event)
+        elif attempt.started is not None or attempt.received is not None:
+            attempt = self._received_again(attempt, event)
+        elif event.name is not None:
+            attempt.task = self._label(event)  # that which workers give it: `shadow` hides the name it was sent under
         self._learn(attempt, event)
         if attempt.received is None:
             attempt.received = event.timestamp
@@ -202,19 +233,24 @@ class Tracker:
             attempt.queue = self._only_queue(event.hostname) or self._queue_of(event.name or "") or UNKNOWN
         self._tell(attempt, Received(attempt.task, attempt.queue, event.hostname))
 
-    def _received_after_end(self, attempt: Attempt, event: Event) -> Attempt:
-        """Take a message for a task that has ended: its next attempt, or the same message once more."""
-        again = (event.retries or 0) <= attempt.retries and self._is_same_task(attempt, event)
-        if again and attempt.outcome is not Outcome.IGNORED:
-            self._redelivered(attempt, event)
-        if again and attempt.outcome not in _REOPENED and not attempt.requeued:
-            return attempt
-        return self._follow(attempt, event)
+    def _received_after_end(self, attempt: Attempt, event: Event, at: Instant) -> Attempt:
+        """Take a message for a task that has ended: its next attempt, the same message once more, or late word of it.
 
-    def _received_while_running(self, attempt: Attempt, event: Event) -> Attempt:
-        """Take a message for a task that runs: what it replaced itself with, or the same message once more."""
+        Where publishers do not tell, a task that was published again under its old id cannot be told from a
+        message that was delivered again; it counts as a new attempt, lest its outcome be dropped.
+        """
+        if (event.retries or 0) > attempt.retries or not self._is_same_task(attempt, event):
+            return self._follow(attempt, event)
+        if attempt.received is None and attempt.ended is not None and at.monotonic - attempt.ended < _LATE:
+            return attempt
+        if attempt.outcome is not Outcome.IGNORED and (attempt.is_reopened or attempt.published is not None):
+            self._redelivered(attempt, event)
+        return self._follow(attempt, event) if attempt.is_reopened or attempt.published is None else attempt
+
+    def _received_again(self, attempt: Attempt, event: Event) -> Attempt:
+        """Take a message for a task that waits or runs: what it replaced itself with, or the same message once more."""
         follower = attempt.upcoming
-        if follower is None and self._is_same_task(attempt, event):
+        if self._is_same_task(attempt, event) and (follower is None or follower.task != attempt.task):
             self._redelivered(attempt, event)
             return attempt
         follower = self._follow(attempt, event)
@@ -228,17 +264,17 @@ class Tracker:
 
     def _started(self, event: Event, at: Instant) -> None:
         worker = self._hear_instance(event, at)
-        worker.ledger.start(event.timestamp)
+        if not worker.is_former(event):
+            worker.ledger.start(event.timestamp)
         attempt = self._find(event)
         if attempt is None:
             attempt = self._open_attempt(event)
-        elif attempt.outcome in _CONTINUED or attempt.requeued:
+        elif attempt.outcome is Outcome.RETRIED or attempt.is_reopened:
             attempt = self._follow(attempt, event)
         elif attempt.started is not None and attempt.upcoming is not None:
             attempt = attempt.upcoming
         if attempt.outcome is not None or (attempt.started is not None and not attempt.seeded):
-            self._emit(DuplicateExecution(attempt.task, attempt.queue, event.hostname))
-            self._emit(Started(attempt.task, attempt.queue, event.hostname, None))
+            self._started_again(attempt, event, worker)
             return
         attempt.seeded = False
         self._run(attempt, worker, event.timestamp)
@@ -246,46 +282,54 @@ class Tracker:
         if attempt.published is not None:
             self._emit(Waited(attempt.task, attempt.queue, event.hostname, attempt.queue_wait()))
 
+    def _started_again(self, attempt: Attempt, event: Event, worker: Worker) -> None:
+        """Take a second execution of an attempt: what goes on, if anything, is the latest."""
+        self._emit(DuplicateExecution(attempt.task, attempt.queue, event.hostname))
+        self._emit(Started(attempt.task, attempt.queue, event.hostname, None))
+        if attempt.outcome is None:
+            self._halt(attempt)
+            self._run(attempt, worker, event.timestamp)
+
     def _run(self, attempt: Attempt, worker: Worker, started: float) -> None:
         attempt.started = started
         attempt.worker = worker.name
         attempt.era = self._era
         if attempt.queue == UNKNOWN:
             attempt.queue = self._only_queue(worker.name) or UNKNOWN
-        worker.running[attempt.uuid] = attempt
+        worker.running.add(attempt)
 
-    def _succeeded(self, event: Event, _at: Instant) -> None:
-        self._terminal(event, Outcome.SUCCEEDED)
+    def _succeeded(self, event: Event, at: Instant) -> None:
+        self._terminal(event, at, Outcome.SUCCEEDED)
 
-    def _retried(self, event: Event, _at: Instant) -> None:
-        self._terminal(event, Outcome.RETRIED)
+    def _retried(self, event: Event, at: Instant) -> None:
+        self._terminal(event, at, Outcome.RETRIED)
 
-    def _cancelled(self, event: Event, _at: Instant) -> None:
-        self._terminal(event, Outcome.CANCELLED)
+    def _cancelled(self, event: Event, at: Instant) -> None:
+        self._terminal(event, at, Outcome.CANCELLED)
 
-    def _revoked(self, event: Event, _at: Instant) -> None:
+    def _revoked(self, event: Event, at: Instant) -> None:
         revoked = Outcome.EXPIRED if event.expired else Outcome.REVOKED
-        self._terminal(event, Outcome.TERMINATED if event.terminated else revoked)
+        self._terminal(event, at, Outcome.TERMINATED if event.terminated else revoked)
 
-    def _rejected(self, event: Event, _at: Instant) -> None:
-        attempt = self._terminal(event, Outcome.REJECTED, final=not event.requeue)
+    def _rejected(self, event: Event, at: Instant) -> None:
+        attempt = self._terminal(event, at, Outcome.REJECTED, final=not event.requeue)
         attempt.requeued = attempt.requeued or bool(event.requeue)
 
-    def _failed(self, event: Event, _at: Instant) -> None:
-        failure = diagnose(event.exception, event.traceback)
-        if failure.exception == "Reject":
-            self._terminal(event, Outcome.REJECTED)
+    def _failed(self, event: Event, at: Instant) -> None:
+        if is_reject(event.exception, event.traceback):
+            self._terminal(event, at, Outcome.REJECTED)
             return
+        failure = diagnose(event.exception, event.traceback)
         outcome = Outcome.FAILED
         if failure.cause is Cause.UNREGISTERED:
             outcome = Outcome.UNREGISTERED
             event.name = event.name or unregistered_name(event.exception)
-        attempt = self._terminal(event, outcome)
+        attempt = self._terminal(event, at, outcome)
         if attempt.outcome in _FAILURES and not attempt.failed:
             attempt.failed = True
             self._tell(attempt, Failed(attempt.task, attempt.queue, event.hostname, *failure))
 
-    def _terminal(self, event: Event, outcome: Outcome, *, final: bool = True) -> Attempt:
+    def _terminal(self, event: Event, at: Instant, outcome: Outcome, *, final: bool = True) -> Attempt:
         """End the attempt that an event speaks of, once, and return it; the task goes on unless it is ``final``."""
         attempt = self._find(event)
         if attempt is None:
@@ -300,39 +344,63 @@ class Tracker:
             attempt.worker = event.hostname
         runtime = event.runtime
         if runtime is None or runtime < 0.0:
-            runtime = on_one_host(attempt.started, event.timestamp)
-        final = final and outcome not in _NOT_FINAL
-        total = between_hosts(attempt.first_published, event.timestamp) if final else None
-        self._end(attempt, outcome, runtime, total)
+            runtime = on_one_host(attempt.started, event.timestamp) if attempt.worker == event.hostname else None
+        attempt.ended = at.monotonic
+        if final and outcome not in _NOT_FINAL:
+            attempt.finished = event.timestamp
+        self._end(attempt, outcome, runtime)
+        self._tell_total(attempt)
         return attempt
 
-    def _end(
-        self, attempt: Attempt, outcome: Outcome, runtime: float | None = None, total: float | None = None
-    ) -> None:
+    def _tell_total(self, attempt: Attempt) -> None:
+        """Tell how long a task took as soon as both its ends are known, whichever comes first."""
+        if attempt.outcome is not None and attempt.first_published is not None and attempt.finished is not None:
+            total = between_hosts(attempt.first_published, attempt.finished)
+            self._tell(attempt, Finished(attempt.task, attempt.queue, attempt.worker, attempt.outcome, total))
+
+    def _end(self, attempt: Attempt, outcome: Outcome, runtime: float | None = None) -> None:
         """Give an attempt its outcome."""
         attempt.outcome = outcome
-        worker = self._fleet.get(attempt.worker)
-        if worker is not None and worker.running.get(attempt.uuid) is attempt:
-            del worker.running[attempt.uuid]
-        self._tell(attempt, Ended(attempt.task, attempt.queue, attempt.worker, outcome, runtime, total))
+        self._halt(attempt)
+        self._tell(attempt, Ended(attempt.task, attempt.queue, attempt.worker, outcome, runtime))
         if self._open.get(attempt.uuid) is attempt:
             self._close(attempt)
+
+    def _halt(self, attempt: Attempt) -> None:
+        """Take an attempt from those that execute."""
+        worker = self._fleet.get(attempt.worker)
+        if worker is not None:
+            worker.running.discard(attempt)
 
     def _close(self, attempt: Attempt) -> None:
         """Move an ended attempt aside and put the next one, if announced, in its place."""
         del self._open[attempt.uuid]
         follower, attempt.upcoming = attempt.upcoming, None
+        if follower is not None and follower.first_published is None:
+            follower.first_published = attempt.first_published
         if follower is None or follower.outcome is not None:
             self._ended[attempt.uuid] = follower or attempt
         else:
             self._open[attempt.uuid] = follower
 
     def _custom(self, event: Event, _at: Instant) -> None:
+        """Count an event of the application's own; it takes its own way, and may overtake those that name its task."""
         if event.uuid is None:
             return
         attempt = self._find(event)
-        task, queue = (attempt.task, attempt.queue) if attempt else (self._label(event), UNKNOWN)
-        self._emit(CustomEvent(task, queue, event.hostname, event.type))
+        if attempt is not None:
+            self._emit(CustomEvent(attempt.task, attempt.queue, event.hostname, event.type))
+        else:
+            self._early.append((event.uuid, CustomEvent(UNKNOWN, UNKNOWN, event.hostname, event.type)))
+
+    def _release_early(self) -> None:
+        """Count the custom events that have waited for the name of their task, known by now or not."""
+        for uuid, fact in self._early_before:
+            attempt = self._open.get(uuid) or self._ended.get(uuid)
+            if attempt is not None:
+                fact.task, fact.queue = attempt.task, attempt.queue
+            self._emit(fact)
+        self._early_before, self._early = self._early, []
 
     def _tell(self, attempt: Attempt, fact: TaskFact) -> None:
         """Emit a fact, a moment later if its queue is not known but publishers tell it: ``task-sent`` may be late."""
@@ -347,7 +415,7 @@ class Tracker:
     def _release(self, attempt: Attempt) -> None:
         held, attempt.held = attempt.held, None
         for fact in held or ():
-            fact.queue = attempt.queue
+            fact.task, fact.queue = attempt.task, attempt.queue
             self._emit(fact)
 
     def _nameless(self, _event: Event, _at: Instant) -> None:
@@ -386,9 +454,9 @@ class Tracker:
             follower.first_published = attempt.first_published
             attempt.upcoming = follower
         else:
-            if attempt.outcome in _CONTINUED or attempt.requeued:
+            if attempt.outcome is Outcome.RETRIED or attempt.is_reopened:
                 follower.first_published = attempt.first_published
-            if attempt.requeued and follower.queue == UNKNOWN:
+            if follower.queue == UNKNOWN and follower.task == attempt.task and attempt.is_delivered_again:
                 follower.queue = attempt.queue
             self._ended.pop(attempt.uuid, None)
             self._open[attempt.uuid] = follower
@@ -412,12 +480,13 @@ class Tracker:
         if not quota:
             return
         waiting = (uuid for uuid, attempt in self._open.items() if attempt.started is None)
-        evicted = list(islice(waiting, quota)) or list(islice(self._open, quota))
+        running = (uuid for uuid, attempt in self._open.items() if attempt.started is not None)
+        evicted = list(islice(chain(waiting, running), quota))
         for uuid in evicted:
             attempt = self._open.pop(uuid)
-            worker = self._fleet.get(attempt.worker)
-            if worker is not None:
-                worker.running.pop(uuid, None)
+            self._halt(attempt)
+            if attempt.upcoming is not None:
+                self._halt(attempt.upcoming)
         self._emit(TaskEvicted(len(evicted)))
 
     def _label(self, event: Event) -> str:
@@ -462,9 +531,9 @@ class Tracker:
         asked = snapshot.asked - worker.skew
         listed = {item.uuid for item in snapshot.active}
         worker.absent = {
-            uuid: asked
-            for uuid, attempt in worker.running.items()
-            if uuid not in listed and (attempt.started or 0.0) < asked - _SETTLED
+            attempt.uuid: asked
+            for attempt in worker.running
+            if attempt.uuid not in listed and (attempt.started or 0.0) < asked - _SETTLED
         }
 
     def suspects(self) -> list[str]:
@@ -474,26 +543,28 @@ class Tracker:
     def _hear_instance(self, event: Event, at: Instant) -> Worker:
         """Return the worker instance that sent this, ending what ran in the one before."""
         worker = self._fleet.hear(event, at)
-        if self._fleet.is_new_instance(worker, event):
+        if self._fleet.is_new_instance(worker, event, at):
             self._vanish(worker)
             worker = self._fleet.restart(worker, event, at)
         return worker
 
     def _heartbeat(self, event: Event, at: Instant) -> None:
         worker = self._hear_instance(event, at)
-        self._settle(worker, event)
-        self._fleet.beat(worker, event, at)
+        if not worker.is_former(event):
+            self._settle(worker, event)
+            self._fleet.beat(worker, event, at)
 
     def _farewell(self, event: Event, at: Instant) -> None:
-        self._fleet.bid_farewell(self._fleet.hear(event, at))
+        worker = self._fleet.hear(event, at)
+        if not worker.is_former(event):
+            self._fleet.bid_farewell(worker)
 
     def _settle(self, worker: Worker, event: Event) -> None:
         """End the attempts that this worker does not run any more though no event said so."""
         if event.active is None:
             return
         idle_at = worker.idle_at
-        running: Iterable[Attempt] = list(worker.running.values())
-        for attempt in running:
+        for attempt in list(worker.running):
             missed = worker.absent.get(attempt.uuid)
             if (idle_at is not None and (attempt.started or 0.0) <= idle_at) or (
                 missed is not None and event.timestamp > missed + _SETTLED
@@ -510,17 +581,10 @@ class Tracker:
         """
         if attempt.upcoming is not None and attempt.upcoming.retries > attempt.retries:
             return Outcome.RETRIED
-        sure = worker.announces_exits and attempt.era == self._era and not worker.ledger.missing
-        return Outcome.IGNORED if sure else Outcome.VANISHED
+        all_seen = attempt.era == self._era and (attempt.started or 0.0) > worker.lossy_until and worker.ledger.complete
+        return Outcome.IGNORED if worker.announces_exits and all_seen else Outcome.VANISHED
 
     def _vanish(self, worker: Worker) -> None:
-        for attempt in list(worker.running.values()):
+        for attempt in list(worker.running):
             self._end(attempt, Outcome.VANISHED)
         worker.running.clear()
-
-
-def _is_next(attempt: Attempt, event: Event) -> bool:
-    """Say whether this message was published after the attempt it follows had started."""
-    if (event.retries or 0) > attempt.retries:
-        return True
-    return attempt.started is not None and attempt.published is not None
