@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from kombu.transport import TRANSPORT_ALIASES
@@ -102,6 +103,15 @@ def _has_address(url: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_http_url(url: str) -> bool:
+    """Whether a URL leads to a server of HTTP, with or without TLS."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def tls_options(transport: str, files: dict[str, str], *, verify: bool) -> dict[str, Any]:

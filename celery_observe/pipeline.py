@@ -18,6 +18,7 @@ from celery_observe.guard import Guard
 from celery_observe.metrics import observer
 from celery_observe.names import first_match
 from celery_observe.page import Page
+from celery_observe.probes import Prober, probes_for
 from celery_observe.reader import Reader
 from celery_observe.recorder import Recorder
 from celery_observe.state import StateFile
@@ -48,7 +49,7 @@ def run(settings: Settings) -> int:
 
 
 class Pipeline:
-    """Everything that runs in one process: a reader and an asker for each broker, and the HTTP server."""
+    """Everything that runs in one process: for each broker a reader, an asker and a prober, and the HTTP server."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -56,6 +57,7 @@ class Pipeline:
         self._own[observer.BUILD_INFO].set((__version__,), 1)
         self._guard = Guard(self._own.record)
         self._askers: list[Asker] = []
+        self._probers: list[Prober] = []
         self._readers = [self._reader(broker) for broker in settings.brokers]
         self._page = Page()
         self._process = CollectorRegistry(auto_describe=False)
@@ -78,6 +80,8 @@ class Pipeline:
         reader = Reader(broker, settings, recorder, guard)
         if settings.remote_control:
             self._askers.append(Asker(reader, settings, guard))
+        probes = probes_for(broker, settings, reader)
+        self._probers.append(Prober(broker.name or broker.transport, probes, recorder, guard))
         return reader
 
     def start(self) -> None:
@@ -89,7 +93,7 @@ class Pipeline:
             for reader in self._readers:
                 reader.resume(saved.get(reader.broker.name, []))
             self._saver.start()
-        for thread in (*self._readers, *self._askers):
+        for thread in (*self._readers, *self._askers, *self._probers):
             thread.start()
 
     def stop(self) -> None:
@@ -97,6 +101,8 @@ class Pipeline:
         self._stopping.set()
         for reader in self._readers:
             reader.stopping.set()
+        for prober in self._probers:
+            prober.stopping.set()
         deadline = time.monotonic() + _STOP_TIMEOUT
         for reader in self._readers:
             reader.join(max(0.0, deadline - time.monotonic()))
@@ -106,6 +112,8 @@ class Pipeline:
 
     def render(self, *, openmetrics: bool = False) -> bytes:
         """Return the page of all metrics."""
+        for prober in self._probers:
+            prober.expire()
         recorders = [self._own, *(reader.recorder for reader in self._readers)]
         live = [True, *(reader.live for reader in self._readers)]
         text = self._page.render(recorders, live=live, openmetrics=openmetrics)

@@ -11,16 +11,18 @@ import queue
 import random
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import structlog
 
 from celery_observe import gauges
+from celery_observe.cause import UNKNOWN
 from celery_observe.event import Decoder, Event, Malformed, Snapshot
 from celery_observe.fleet import Fleet, Instant
-from celery_observe.metrics import observer
+from celery_observe.metrics import observer, tasks
 from celery_observe.names import first_match, label_rules
-from celery_observe.recorder import Recorder
+from celery_observe.recorder import OTHER, Recorder
 from celery_observe.streams import stream_for
 from celery_observe.tracker import Tracker
 
@@ -132,6 +134,22 @@ class Reader(threading.Thread):
         return strangers | set(self._tracker.suspects())
 
     def resume(self, ledgers: Iterable[Ledger]) -> None:
+    def queues_heard(self) -> set[str]:
+        """Return the queues that events have named."""
+        labels = [*self.recorder[tasks.PUBLISHED].values, *self.recorder[tasks.RECEIVED].values]
+        return {queue for _task, queue, *_ in labels} - {UNKNOWN, OTHER}
+
+    def consumers(self) -> Counter[str] | None:
+        """Return how many live workers consume each queue; None while that is not known of all of them."""
+        consumed = [worker.queues for worker in self.fleet if worker.up]
+        if not self.connected or None in consumed:
+            return None
+        return Counter(queue for queues in consumed for queue in queues or ())
+
+    def waiting(self) -> dict[str, list[float]]:
+        """Return, by queue, since when tasks wait that were published and not received; nothing while disconnected."""
+        return self._tracker.waiting() if self.connected else {}
+
         """Go on where an earlier run ended; before the thread starts."""
         self.fleet.resume(ledgers, _now())
 

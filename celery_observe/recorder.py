@@ -8,6 +8,7 @@ strangers means nothing, are dropped; both are counted.
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
@@ -80,6 +81,11 @@ class Series:
             if child is None:
                 child = self.histograms[key] = Histogram(self._bounds(key))
         child.observe(value)
+
+    def replace(self, samples: Mapping[Labels, float]) -> None:
+        """Set the whole family at once, for one that no fact feeds: label sets that are not given are gone."""
+        self.overflowed += max(0, len(samples) - self.max_series)
+        self.values = dict(islice(samples.items(), self.max_series))
 
     def remove(self, label: str, value: str) -> None:
         """Drop every label set in which this label has this value."""

@@ -94,6 +94,7 @@ def _setting(
 
 _source = partial(_setting, "Source")
 _tasks = partial(_setting, "Tasks")
+_queues = partial(_setting, "Queues")
 _metrics = partial(_setting, "Metrics")
 _server = partial(_setting, "Server")
 _log = partial(_setting, "Log")
@@ -166,6 +167,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _tasks("Name the tasks that match have in labels. First match. Repeatable.", "GLOB=NAME"),
     ] = {}
     worker_label: Annotated[bool, _tasks("Add the label `worker` to the families of tasks.")] = False
+
+    queue_probe: Annotated[bool, _queues("Ask the broker what queues hold.")] = True
+    queue_interval: Annotated[Seconds, _queues("Time between two rounds of these questions.", "SECONDS")] = 10.0
+    queue: Annotated[
+        tuple[str, ...],
+        _queues("Show only these queues, and one without wildcards even while it is empty. Repeatable.", "GLOB"),
+    ] = ()
+    queue_deny: Annotated[tuple[str, ...], _queues("Never show these queues. Repeatable.", "GLOB")] = ()
+    dead_letter: Annotated[
+        tuple[str, ...],
+        _queues("Queues that hold what failed for good: counted apart from what waits. Repeatable.", "GLOB"),
+    ] = ("*dead*letter*", "*dlq*")
+    management_url: Annotated[
+        tuple[str, ...],
+        _queues(
+            "RabbitMQ's management API, for what AMQP does not tell. User and password default to the broker's. "
+            "Repeatable as NAME=URL, NAME as in --broker.",
+            "[NAME=]URL",
+            secret=True,
+        ),
+    ] = ()
 
     runtime_buckets: Annotated[
         Buckets,
@@ -456,6 +478,16 @@ def _broker_problem(settings: Settings) -> str | None:
     return None
 
 
+def _management_problem(settings: Settings) -> str | None:
+    brokers = {broker.name_and_url(text)[0] for text in settings.broker} or {""}
+    for name, url in map(broker.name_and_url, settings.management_url):
+        if not broker.is_http_url(url):
+            return f"{settings.origin('management_url')}: {mask_url(url)!r} is not a URL. Give http://HOST:15672."
+        if name not in brokers:
+            return f"{settings.origin('management_url')}: no --broker is called {name!r}. Give it the NAME of one."
+    return None
+
+
 def _content_problem(settings: Settings) -> str | None:
     known = registry.name_to_type
     unknown = [content for content in settings.accept_content if content not in {*known, *known.values()}]
@@ -485,7 +517,7 @@ def _file_problem(settings: Settings) -> str | None:
     return None
 
 
-_CHECKS = (_contradiction, _broker_problem, _content_problem, _bucket_problem, _file_problem)
+_CHECKS = (_contradiction, _broker_problem, _management_problem, _content_problem, _bucket_problem, _file_problem)
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -102,3 +102,9 @@ BUILD_INFO = Family(
     help="Always 1; the version of celery-observe.",
     labels=("version",),
 )
+PROBE_LAST_SUCCESS = Family(
+    name="celery_observe_probe_last_success_timestamp_seconds",
+    kind=Kind.GAUGE,
+    help="Unix time at which a probe last read what it tells.",
+    labels=("plugin",),
+)

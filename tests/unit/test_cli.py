@@ -54,6 +54,7 @@ def test_help_lists_every_setting_once_under_its_group() -> None:
     assert re.findall(r"^(\w+):$", text, re.MULTILINE) == [
         "Source",
         "Tasks",
+        "Queues",
         "Metrics",
         "Server",
         "Log",

@@ -1,0 +1,296 @@
+"""Redis: what its lists and the hash of unacknowledged messages hold, as kombu's Redis transport lays them out.
+
+One pipelined round trip asks for everything but the entries of ``unacked`` that are new; those are fetched in bounded
+chunks. No command keeps the server busy for long: SCAN, not KEYS; tags, not HVALS. kombu prefixes only
+some commands with ``global_keyprefix``, so the client is redis-py's own and all keys are ours to prefix.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+
+from celery_observe.broker import BrokerSettings
+from celery_observe.connection import CONNECT_TIMEOUT, REPLY_TIMEOUT, connect, connection_for
+from celery_observe.errors import ProbeError
+from celery_observe.masking import mask_text
+from celery_observe.metrics import Family, queues
+from celery_observe.probes import Observed, Probe, Sample, asks
+from celery_observe.probes.queues.age import oldest_age
+from celery_observe.probes.queues.bindings import Bindings
+from celery_observe.probes.queues.keyspace import Keyspace
+from celery_observe.probes.queues.messages import headers_of
+from celery_observe.probes.queues.names import QueueNames
+from celery_observe.probes.queues.unacked import Held, Unacked
+from celery_observe.settings import Settings
+
+_SCAN_KEYS: Final = 1000
+_FIRST_SCANS: Final = 20
+"""Steps through the keyspace on connect; later rounds go one step each."""
+_TAGS: Final = 5000
+"""Tags of unacknowledged messages asked for at a time."""
+_OVERLAP: Final = 100
+"""Tags asked for twice, since those before them may be acknowledged between two questions."""
+MAX_UNACKED: Final = 50_000
+"""Unacknowledged messages that are looked at; if there are more, none is told of by queue."""
+_ENTRIES: Final = 100
+"""Entries of ``unacked`` fetched at a time."""
+_MAX_BYTES: Final = 32 * 1024 * 1024
+"""Of new entries that are fetched in one round; the rest is left for the next."""
+
+
+class _Layout(NamedTuple):
+    """Where kombu keeps things, by its transport options (`kombu/transport/redis.py`, `Channel`)."""
+
+    prefix: str
+    separator: str
+    steps: tuple[int, ...]
+    unacked: str
+    unacked_index: str
+    visibility_timeout: float
+
+    def lists(self, queue: str) -> list[str]:
+        """Return the keys of a queue, one for each step of priority (`Channel._q_for_pri`)."""
+        name = f"{self.prefix}{queue}"
+        return [f"{name}{self.separator}{step}" if step else name for step in self.steps]
+
+
+class _Depth(NamedTuple):
+    """One queue: the length of each of its lists, and since when their oldest messages wait, None if not known."""
+
+    lengths: list[int]
+    heads: list[float | None]
+
+
+class _Look(NamedTuple):
+    """What one round trip brought."""
+
+    depths: dict[str, _Depth]
+    tags: dict[bytes, float]
+    unacked: int
+
+
+@asks("queues", "redis", "rediss", "sentinel")
+def redis_queues(broker: BrokerSettings, settings: Settings, observed: Observed) -> list[Probe]:
+    """Return the probe for Redis, none if queues are not to be asked."""
+    return [RedisQueues(broker, settings, observed)] if settings.queue_probe else []
+
+
+class RedisQueues:
+    """The queues of one Redis database."""
+
+    name = "queues.redis"
+    families: tuple[Family, ...] = (
+        queues.WAITING,
+        queues.IN_FLIGHT,
+        queues.SCHEDULED,
+        queues.ETA_BEYOND_VISIBILITY_TIMEOUT,
+        queues.UNATTRIBUTED,
+        queues.OLDEST_AGE,
+        queues.CONSUMERS,
+        queues.DEAD_LETTERS,
+        queues.ORPHANS,
+    )
+
+    def __init__(
+        self,
+        broker: BrokerSettings,
+        settings: Settings,
+        observed: Observed,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.interval = settings.queue_interval
+        self._broker = broker
+        self._observed = observed
+        self._clock = clock
+        self._names = QueueNames(broker, settings)
+        self._connection = connection_for(broker, _options(broker))
+        channel = self._connection.transport.Channel
+        self._layout = _layout(channel, broker.transport_options)
+        self._bindings = Bindings(self._layout.separator)
+        self._keyspace = Keyspace(self._names, self._layout.prefix)
+        self._unacked = Unacked(self._layout.visibility_timeout, self._bindings.queues_of)
+        self._client: Redis | None = None
+
+    def ask(self) -> list[Sample]:
+        """Look at all queues. Raises ProbeError or StreamError."""
+        try:
+            client = self._client or self._connect()
+            look = self._look(client)
+            complete = self._read_unacked(client, look)
+        except (RedisError, OSError) as error:
+            self.close()
+            raise ProbeError(
+                f"{self._broker.masked_url}: queues cannot be read: {mask_text(str(error)) or type(error).__name__}"
+            ) from error
+        return [*self._tell(look, complete=complete)]
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._client = None
+        self._connection.release()
+
+    def _connect(self) -> Redis:
+        self._connection = connection_for(self._broker, _options(self._broker))
+        connect(self._connection, self._broker)
+        pool = self._connection.default_channel.pool
+        pool.connection_kwargs |= {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
+        client = self._client = Redis(connection_pool=pool)
+        for _ in range(_FIRST_SCANS):
+            if self._keyspace.take(*self._scan(client)):
+                break
+        exchanges = self._keyspace.exchanges()
+        self._bind(exchanges, [client.smembers(self._keyspace.key_of(exchange)) for exchange in exchanges])
+        return client
+
+    def _scan(self, client: Any) -> Any:
+        return client.scan(self._keyspace.cursor, match=self._keyspace.pattern, count=_SCAN_KEYS)
+
+    # -- one round trip
+
+    def _look(self, client: Redis) -> _Look:
+        """Ask for everything at once, and take in what is found of the layout for the next time."""
+        names, exchanges = self._names.select(self._found()), self._keyspace.exchanges()
+        keys = [key for name in names for key in self._layout.lists(name)]
+        pipe: Any = client.pipeline(transaction=False)
+        for key in keys:
+            pipe.llen(key)
+            pipe.lindex(key, -1)
+        for exchange in exchanges:
+            pipe.smembers(self._keyspace.key_of(exchange))
+        pipe.zrange(self._layout.unacked_index, 0, _TAGS - 1, withscores=True)
+        pipe.zcard(self._layout.unacked_index)
+        self._scan(pipe)
+        replies = map(_checked, pipe.execute(raise_on_error=False))
+        depths = {name: self._depth(replies) for name in names}
+        self._bind(exchanges, islice(replies, len(exchanges)))
+        tags, unacked, step = replies
+        self._keyspace.take(*step)
+        return _Look(depths, dict(tags), unacked)
+
+    def _depth(self, replies: Iterator[Any]) -> _Depth:
+        pairs = [(next(replies) or 0, next(replies)) for _ in self._layout.steps]
+        return _Depth(
+            [length for length, _ in pairs],
+            [headers_of(head).waits_since for length, head in pairs if length and head is not None],
+        )
+
+    def _bind(self, exchanges: Iterable[str], tables: Iterable[Any]) -> None:
+        for exchange, members in zip(exchanges, tables, strict=True):
+            if members:
+                self._bindings.update(exchange, members)
+            else:
+                self._bindings.forget(exchange)
+                self._keyspace.forget(exchange)
+
+    def _found(self) -> set[str]:
+        consumed = self._observed.consumers() or {}
+        return {*self._bindings.queues(), *self._keyspace.lists(), *self._observed.queues_heard(), *consumed}
+
+    # -- unacknowledged messages
+
+    def _read_unacked(self, client: Any, look: _Look) -> bool:
+        """Fetch the entries that are new, within bounds, and say whether all are known now."""
+        if look.unacked > MAX_UNACKED:
+            return False
+        for start in range(_TAGS, look.unacked, _TAGS):
+            look.tags.update(
+                client.zrange(self._layout.unacked_index, start - _OVERLAP, start + _TAGS - 1, withscores=True),
+            )
+        unread, size = self._unacked.unread(look.tags), 0
+        for start in range(0, len(unread), _ENTRIES):
+            if size > _MAX_BYTES:
+                return False
+            tags = unread[start : start + _ENTRIES]
+            entries = client.hmget(self._layout.unacked, tags)
+            size += sum(len(entry) for entry in entries if entry is not None)
+            self._unacked.read((tag, look.tags[tag], entry) for tag, entry in zip(tags, entries, strict=True))
+        return True
+
+    # -- samples
+
+    def _tell(self, look: _Look, *, complete: bool) -> Iterator[Sample]:
+        now, consumers, waiting = self._clock(), self._observed.consumers(), self._observed.waiting()
+        held = self._unacked.held(now) if complete else None
+        shown = {name: depth for name, depth in look.depths.items() if self._is_there(name, depth, consumers, held)}
+        for name, depth in shown.items():
+            if self._names.is_dead_letter(name):
+                yield Sample(queues.DEAD_LETTERS, (name,), sum(depth.lengths))
+                continue
+            for step, length in zip(self._layout.steps, depth.lengths, strict=True):
+                yield Sample(queues.WAITING, (name, str(step)), length)
+            age = _age(depth, waiting.get(name, ()), now)
+            if age is not None:
+                yield Sample(queues.OLDEST_AGE, (name,), age)
+            if consumers is not None:
+                yield Sample(queues.CONSUMERS, (name,), consumers.get(name, 0))
+            if held is not None and name not in held.doubtful:
+                yield from _held_of(name, held)
+        yield Sample(queues.UNATTRIBUTED, (), look.unacked if held is None else held.unattributed)
+        if self._keyspace.orphans is not None:
+            yield Sample(queues.ORPHANS, (), self._keyspace.orphans)
+
+    def _is_there(self, name: str, depth: _Depth, consumers: Mapping[str, int] | None, held: Held | None) -> bool:
+        """Whether a queue exists: an event alone does not say that it still does."""
+        return (
+            name in self._names.declared
+            or name in (consumers or {})
+            or any(depth.lengths)
+            or name in self._bindings.queues()
+            or (held is not None and (held.in_flight[name] + held.scheduled[name]) > 0)
+        )
+
+
+def _held_of(name: str, held: Held) -> Iterator[Sample]:
+    yield Sample(queues.IN_FLIGHT, (name,), held.in_flight[name])
+    yield Sample(queues.SCHEDULED, (name,), held.scheduled[name])
+    yield Sample(queues.ETA_BEYOND_VISIBILITY_TIMEOUT, (name,), held.late[name])
+
+
+def _age(depth: _Depth, waiting: Any, now: float) -> float | None:
+    """Return the age of the oldest message by the stamps of all lists, or else by the events."""
+    stamps = [stamp for stamp in depth.heads if stamp is not None]
+    if stamps and len(stamps) == len(depth.heads):
+        return max(0.0, now - min(stamps))
+    return oldest_age(waiting, sum(depth.lengths), now)
+
+
+def _checked(reply: Any) -> Any:
+    """Return a reply of a pipeline, None where a key holds no queue but something else of that name."""
+    if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
+        return None
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
+
+
+def _options(broker: BrokerSettings) -> dict[str, Any]:
+    timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": REPLY_TIMEOUT}
+    once = {**timeouts, "retry": Retry(NoBackoff(), 0)}
+    sentinel = once | (broker.transport_options.get("sentinel_kwargs") or {})
+    return {**timeouts, "socket_keepalive": True, "sentinel_kwargs": sentinel}
+
+
+def _layout(channel: Any, options: Mapping[str, Any]) -> _Layout:
+    """Return the layout by the transport options, and by kombu's own defaults where they are silent."""
+
+    def option(name: str) -> Any:
+        return options.get(name, getattr(channel, name))
+
+    prefix = str(option("global_keyprefix"))
+    return _Layout(
+        prefix,
+        str(option("sep")),
+        tuple(option("priority_steps")),
+        f"{prefix}{option('unacked_key')}",
+        f"{prefix}{option('unacked_index_key')}",
+        float(option("visibility_timeout")),
+    )
