@@ -52,7 +52,8 @@ IDLE_AFTER = 12.0
 DRAIN_FOR = 0.5
 """Seconds in which what has arrived is still read when told to stop."""
 RECONNECT_HOLD = 0.5
-"""Seconds that bodies are held back at the most after a reconnect, when nearly all that runs is known already."""
+"""Seconds that bodies are held back at the most when the first attempt to connect has failed, or was long ago: then
+workers are only coming back too, or what they run is known but for what they took meanwhile."""
 HELD_BYTES = 32 * 1024 * 1024
 """Bodies held back while workers are asked; past that they are read at once."""
 
@@ -133,7 +134,6 @@ class Reader(threading.Thread):
         strangers = {worker.name for worker in self.fleet if worker.up and worker.queues is None}
         return strangers | set(self._tracker.suspects())
 
-    def resume(self, ledgers: Iterable[Ledger]) -> None:
     def queues_heard(self) -> set[str]:
         """Return the queues that events have named."""
         labels = [*self.recorder[tasks.PUBLISHED].values, *self.recorder[tasks.RECEIVED].values]
@@ -150,6 +150,7 @@ class Reader(threading.Thread):
         """Return, by queue, since when tasks wait that were published and not received; nothing while disconnected."""
         return self._tracker.waiting() if self.connected else {}
 
+    def resume(self, ledgers: Iterable[Ledger]) -> None:
         """Go on where an earlier run ended; before the thread starts."""
         self.fleet.resume(ledgers, _now())
 
@@ -169,11 +170,10 @@ class Reader(threading.Thread):
         self._write_gauges(_now())
 
     def _connect(self) -> bool:
+        hold, self._hold_for = self._hold_for, min(self._hold_for, RECONNECT_HOLD)
         self._stream.open()
         now = _now()
-        hold = self._hold_for
         if self._reconnects:
-            hold = min(hold, RECONNECT_HOLD)
             self.recorder[observer.STREAM_RECONNECTS].increase(())
             self._count_gap(now.monotonic)
         self._reconnects += 1
