@@ -153,6 +153,7 @@ class Fleet:
         self._emit = emit
         self._timeout = worker_timeout
         self._workers: dict[str, Worker] = {}
+        self._given_up: list[Worker] = []
         self._trusted_from = 0.0
 
     def __iter__(self) -> Iterator[Worker]:
@@ -179,9 +180,10 @@ class Fleet:
         return worker
 
     def _thin_out(self) -> None:
-        """Forget the twentieth of the workers that were heard of the longest ago."""
+        """Give up the twentieth of the workers that were heard of the longest ago."""
         for worker in sorted(self._workers.values(), key=lambda each: each.heard)[: MAX_WORKERS // 20]:
-            self.forget(worker)
+            del self._workers[worker.name]
+            self._given_up.append(worker)
 
     def meet(self, name: str, at: Instant) -> Worker:
         """Return a worker that answered us, known before or not."""
@@ -242,8 +244,8 @@ class Fleet:
         self._trusted_from = at.monotonic
 
     def silent(self, at: Instant) -> list[Worker]:
-        """Declare lost whoever missed too many heartbeats, and return those gone for the timeout."""
-        gone = []
+        """Declare lost whoever missed too many heartbeats; return those gone for the timeout, and those given up."""
+        gone, self._given_up = self._given_up, []
         for worker in self._workers.values():
             silence = at.monotonic - max(worker.heard, self._trusted_from)
             if worker.up and silence > max(_MISSED_HEARTBEATS * worker.freq, _LEAST_SILENCE):
@@ -256,8 +258,10 @@ class Fleet:
 
     def forget(self, worker: Worker) -> None:
         """Drop a worker and its series."""
-        self._workers.pop(worker.name, None)
-        self._emit(WorkerForgotten(worker.name))
+        if self._workers.get(worker.name) is worker:
+            del self._workers[worker.name]
+        if worker.name not in self._workers:
+            self._emit(WorkerForgotten(worker.name))
 
     def ledgers(self) -> list[Ledger]:
         """Return what must outlive a restart of the observer."""

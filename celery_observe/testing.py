@@ -19,7 +19,8 @@ EPOCH = 1_700_000_000.0
 
 def make_event(type_: str, **fields: Any) -> Event:
     """Return an event of this type; what is not given is what a lone worker would say at the beginning of time."""
-    return Event(**({"type": type_, "timestamp": EPOCH, "hostname": "celery@host", "pid": 1} | fields))
+    given: dict[str, Any] = {"timestamp": EPOCH, "hostname": "celery@host", "pid": 1}
+    return Event(type=type_, **(given | fields))
 
 
 class FakeClock:
