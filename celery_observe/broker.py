@@ -97,6 +97,12 @@ def url_problem(url: str) -> str | None:
     return None
 
 
+def socket_path(url: str) -> str | None:
+    """Return the path in `unix:///path`; None if this is no such URL."""
+    scheme, _, path = url.partition("://")
+    return path if scheme == "unix" and path.startswith("/") else None
+
+
 def _has_address(url: str) -> bool:
     try:
         url_to_parts(url)

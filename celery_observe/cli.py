@@ -15,7 +15,7 @@ from celery_observe import __version__, app, logs
 from celery_observe.broker import BrokerSettings
 from celery_observe.errors import CeleryObserveError, SettingsError
 from celery_observe.masking import mask_text
-from celery_observe.settings import SETTINGS, Setting, Settings, load
+from celery_observe.settings import SETTINGS, WORKER, Setting, Settings, load
 
 EPILOG = (
     "Every option is also an environment variable, --log-level for example CELERY_OBSERVE_LOG_LEVEL, and a key of "
@@ -105,7 +105,7 @@ def _options(settings: Iterable[Setting]) -> list[click.Parameter]:
     check = click.Option(
         ["--check"], is_flag=True, allow_from_autoenv=False, help="Show the settings in effect, and exit."
     )
-    return [*map(_SettingOption, settings), config, check]
+    return [*(_SettingOption(setting) for setting in settings if setting.group != WORKER), config, check]
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -29,6 +29,10 @@ class ExpositionError(CeleryObserveError):
     """The metrics cannot be served over HTTP: check --host, --port and the TLS and auth files."""
 
 
+class PortTakenError(ExpositionError):
+    """Another process listens on this port: choose another --port."""
+
+
 class DemoError(CeleryObserveError):
     """The demo could not start, or one of its processes died."""
 

@@ -123,7 +123,7 @@ class Decoder:
         try:
             parts = _raw_decoder.decode(body) if body.lstrip()[:1] == b"[" else [msgspec.Raw(body)]
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            self._on_malformed(_reason(error))
+            self._on_malformed(reason_of(error))
             return []
         return [event for part in parts if (event := self._one(part)) is not None]
 
@@ -131,11 +131,12 @@ class Decoder:
         try:
             return _event_decoder.decode(part)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            self._on_malformed(_reason(error))
+            self._on_malformed(reason_of(error))
             return None
 
 
-def _reason(error: Exception) -> Malformed:
+def reason_of(error: Exception) -> Malformed:
+    """Name what msgspec, or the codec below it, found wrong."""
     if isinstance(error, RecursionError):
         return Malformed.TOO_DEEP
     if isinstance(error, UnicodeDecodeError):

@@ -26,7 +26,9 @@ class Outcome(enum.StrEnum):
     REJECTED = "rejected"
     """Rejected by the task, or put back on the queue after its child was lost."""
     IGNORED = "ignored"
-    """Ended by ``Ignore`` or replaced by another task, of which Celery sends no event."""
+    """Ended by ``Ignore``; or replaced by another task, if the worker is not instrumented: Celery sends no event."""
+    REPLACED = "replaced"
+    """Replaced by another task, says the worker's instrumentation."""
     CANCELLED = "cancelled"
     """Cancelled by the worker, which lost its connection or shut down; the broker delivers it again."""
     UNREGISTERED = "unregistered"
@@ -121,6 +123,32 @@ class Failed(TaskFact):
     cause: Cause
 
 
+class Used(TaskFact):
+    """What an attempt used: CPU seconds, and the bytes that its process had grown to at the most by its end."""
+
+    cpu: float | None
+    memory: int | None
+
+
+class Prioritised(Fact):
+    """A worker took a message that has a priority."""
+
+    queue: str
+    priority: str
+
+
+class PublishTimed(TaskFact):
+    """Publishing a message took ``seconds``."""
+
+    seconds: float
+
+
+class PublishFailed(TaskFact):
+    """A message could not be published because of ``exception``, the name of a class."""
+
+    exception: str
+
+
 class Redelivered(TaskFact):
     """A message was delivered again without having been published again."""
 
@@ -177,6 +205,51 @@ class WorkerForgotten(Fact):
     """A worker has been away for so long that its series are dropped."""
 
     worker: str
+
+
+class WorkerReported(Fact):
+    """A worker told of its consumer and pool; None where the pool or transport has no such thing."""
+
+    worker: str
+    reserved: int
+    scheduled: int
+    prefetch: int | None
+    slots: int | None
+    connected: int
+    """0 or 1."""
+    restarts: int
+    spawned: int
+
+
+class TaskLimited(Fact):
+    """A worker told of a rate limit: ``rate`` tasks a second may start, infinite once lifted; ``waiting`` wait."""
+
+    worker: str
+    task: str
+    rate: float
+    waiting: int
+
+
+class ChildrenExited(Fact):
+    """``count`` children of a worker's pool have gone for this reason since it started."""
+
+    worker: str
+    reason: str
+    count: int
+
+
+class MessageRefused(Fact):
+    """A worker refused a message that is no task it can read."""
+
+    worker: str
+
+
+class ReportsLost(Fact):
+    """A process could not tell of ``dropped`` things, and ``errors`` handlers of ours failed in it."""
+
+    worker: str
+    dropped: int
+    errors: int
 
 
 class Unobserved(Fact):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from celery_observe.metrics import observer, tasks
 
@@ -10,16 +10,29 @@ if TYPE_CHECKING:
     from celery_observe.event import Event
     from celery_observe.fleet import Worker
     from celery_observe.recorder import Recorder
-    from celery_observe.tracker import Tracker
+    from celery_observe.tracker import Running
 
 
-def write(recorder: Recorder, tracker: Tracker, now: float) -> None:
+class Book(Protocol):
+    """Where attempts are kept: the tracker or the journal."""
+
+    event_counts: dict[str, int]
+    """Events or reports handled by type; whoever collects them clears it."""
+
+    def __len__(self) -> int:
+        """Return how many attempts are kept."""
+
+    def running(self) -> dict[tuple[str, str], Running]:
+        """Return what executes now, by task and queue."""
+
+
+def write(recorder: Recorder, book: Book, now: float) -> None:
     """Write what was read since the last time, what is kept and overflowed, and what runs now (Unix seconds)."""
-    counts, tracker.event_counts = tracker.event_counts, {}
+    counts, book.event_counts = book.event_counts, {}
     for kind, count in counts.items():
         recorder[observer.EVENTS].increase((kind,), count)
-    recorder[observer.TRACKER_TASKS].set((), len(tracker))
-    _write_running(recorder, tracker, now)
+    recorder[observer.TRACKER_TASKS].set((), len(book))
+    _write_running(recorder, book, now)
     recorder.count_overflow()
 
 
@@ -29,9 +42,9 @@ def write_lag(recorder: Recorder, event: Event, sender: Worker | None, read: flo
     recorder[observer.EVENT_LAG].set((), max(0.0, read - event.timestamp - skew))
 
 
-def _write_running(recorder: Recorder, tracker: Tracker, now: float) -> None:
+def _write_running(recorder: Recorder, book: Book, now: float) -> None:
     count, oldest = recorder[tasks.RUNNING], recorder[tasks.OLDEST_RUNNING]
-    running = tracker.running()
+    running = book.running()
     ages: dict[str, float] = {}
     for (task, queue), entry in running.items():
         count.set((task, queue), entry.count)

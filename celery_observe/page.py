@@ -15,7 +15,7 @@ from prometheus_client.utils import floatToGoString
 from celery_observe.metrics.family import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from celery_observe.metrics.family import Family
     from celery_observe.recorder import Histogram, Recorder
@@ -25,9 +25,10 @@ _PLAIN_BELOW = 1e6
 
 
 class Page:
-    """Renders recorders; keeps the start of each line from one rendering to the next."""
+    """Renders the families of recorders that are wanted; keeps the start of each line for the next rendering."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Callable[[Family], bool] = lambda _family: True) -> None:
+        self._wanted = wanted
         self._starts: dict[tuple[int, str], _Starts] = {}
 
     def render(self, recorders: Sequence[Recorder], *, live: Sequence[bool], openmetrics: bool = False) -> bytes:
@@ -38,6 +39,8 @@ class Page:
         """
         lines: list[str] = []
         for name, series in recorders[0].series.items():
+            if not self._wanted(series.family):
+                continue
             samples = [
                 sample
                 for place, recorder in enumerate(recorders)

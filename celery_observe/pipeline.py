@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -13,8 +13,10 @@ from prometheus_client.openmetrics import exposition as openmetrics_text
 
 from celery_observe import __version__
 from celery_observe.asker import Asker
+from celery_observe.broker import socket_path
 from celery_observe.exposition import Exposition, Readiness
 from celery_observe.guard import Guard
+from celery_observe.listener import Listener
 from celery_observe.metrics import observer
 from celery_observe.names import first_match
 from celery_observe.page import Page
@@ -22,8 +24,10 @@ from celery_observe.probes import Prober, probes_for
 from celery_observe.reader import Reader
 from celery_observe.recorder import Recorder
 from celery_observe.state import StateFile
+from celery_observe.streams.local import LocalStream
 
 if TYPE_CHECKING:
+    from celery_observe.metrics import Family
     from celery_observe.settings import BrokerSettings, Settings
 
 log = structlog.get_logger()
@@ -32,6 +36,11 @@ _SAVE_INTERVAL = 1.0
 """Seconds between two writes of the state file."""
 _STOP_TIMEOUT = 1.5
 """Seconds that all readers together have to end: one that hangs in a connect is left behind."""
+
+
+def _is_inside(family: Family) -> bool:
+    """Tell whether only instrumented processes tell of a family, or it is about ourselves."""
+    return family.inside or family.name.startswith("celery_observe_")
 
 
 def run(settings: Settings) -> int:
@@ -48,18 +57,35 @@ def run(settings: Settings) -> int:
     return 0
 
 
-class Pipeline:
-    """Everything that runs in one process: for each broker a reader, an asker and a prober, and the HTTP server."""
+class Host(Protocol):
+    """The process in which a pipeline is a guest. Asked by the thread that answers HTTP: it must not block."""
 
-    def __init__(self, settings: Settings) -> None:
+    def ailments(self) -> list[str]:
+        """Return why the process should be restarted; nothing if it is well."""
+
+    def troubles(self) -> list[str]:
+        """Return why it does no work; nothing if it does."""
+
+
+class Pipeline:
+    """Everything that runs in one process: for each broker a reader, an asker and a prober, and the HTTP server.
+
+    Instrumented processes are listened to, at the address in the settings or on ``local``, instead of a broker.
+    """
+
+    def __init__(self, settings: Settings, local: LocalStream | None = None, host: Host | None = None) -> None:
         self._settings = settings
+        self._host = host
         self._own = Recorder()
         self._own[observer.BUILD_INFO].set((__version__,), 1)
         self._guard = Guard(self._own.record)
         self._askers: list[Asker] = []
         self._probers: list[Prober] = []
         self._readers = [self._reader(broker) for broker in settings.brokers]
-        self._page = Page()
+        path = socket_path(settings.listen) if settings.listen else None
+        self._local = LocalStream(path) if path else local
+        self._listeners = [self._listener(self._local)] if self._local else []
+        self._page = Page(_is_inside) if settings.families == "process" else Page()
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
         self._state = StateFile(settings.state_file) if settings.state_file else None
@@ -67,15 +93,23 @@ class Pipeline:
         self._saver = threading.Thread(target=self._save_each_second, name="state-file", daemon=True)
         self.exposition = Exposition(settings, self.render, self.readiness, self.health)
 
-    def _reader(self, broker: BrokerSettings) -> Reader:
+    def _recorder(self, const_labels: dict[str, str]) -> Recorder:
         settings = self._settings
-        recorder = Recorder(
+        return Recorder(
             max_series=settings.max_series,
             worker_label=settings.worker_label,
             runtime_buckets=settings.runtime_buckets,
             buckets_of=first_match(settings.task_buckets),
-            const_labels={"broker": broker.name} if len(settings.brokers) > 1 else {},
+            const_labels=const_labels,
         )
+
+    def _listener(self, stream: LocalStream) -> Listener:
+        recorder = self._recorder({})
+        return Listener(stream, self._settings, recorder, Guard(recorder.record))
+
+    def _reader(self, broker: BrokerSettings) -> Reader:
+        settings = self._settings
+        recorder = self._recorder({"broker": broker.name} if len(settings.brokers) > 1 else {})
         guard = Guard(recorder.record)
         reader = Reader(broker, settings, recorder, guard)
         if settings.remote_control:
@@ -93,29 +127,39 @@ class Pipeline:
             for reader in self._readers:
                 reader.resume(saved.get(reader.broker.name, []))
             self._saver.start()
-        for thread in (*self._readers, *self._askers, *self._probers):
+        for thread in (*self._readers, *self._listeners, *self._askers, *self._probers):
             thread.start()
 
     def stop(self) -> None:
         """Read what has arrived, save, and end all threads; within three seconds, whatever hangs."""
         self._stopping.set()
-        for reader in self._readers:
+        for reader in self._sources:
             reader.stopping.set()
         for prober in self._probers:
             prober.stopping.set()
         deadline = time.monotonic() + _STOP_TIMEOUT
-        for reader in self._readers:
+        for reader in self._sources:
             reader.join(max(0.0, deadline - time.monotonic()))
         self._save()
         self.exposition.stop()
         log.info("stopped")
 
+    def abandon(self) -> None:
+        """Close this process's copies of all sockets, in a fork; the parent goes on with its own."""
+        self.exposition.abandon()
+        if self._local is not None:
+            self._local.abandon()
+
+    @property
+    def _sources(self) -> list[Reader | Listener]:
+        return [*self._readers, *self._listeners]
+
     def render(self, *, openmetrics: bool = False) -> bytes:
         """Return the page of all metrics."""
         for prober in self._probers:
             prober.expire()
-        recorders = [self._own, *(reader.recorder for reader in self._readers)]
-        live = [True, *(reader.live for reader in self._readers)]
+        recorders = [self._own, *(reader.recorder for reader in self._sources)]
+        live = [True, *(reader.live for reader in self._sources)]
         text = self._page.render(recorders, live=live, openmetrics=openmetrics)
         encode = openmetrics_text.generate_latest if openmetrics else generate_latest
         process: bytes | None = self._guard.run("process", lambda: encode(self._process))
@@ -123,13 +167,15 @@ class Pipeline:
 
     def readiness(self) -> Readiness:
         """Say whether the numbers are being kept up to date, and if not, why."""
-        reasons = [reason for reader in self._readers for reason in reader.troubles()]
+        reasons = [reason for reader in self._sources for reason in reader.troubles()]
+        reasons += self._host.troubles() if self._host else []
         return Readiness(ready=not reasons, reasons=tuple(reasons))
 
     def health(self) -> Readiness:
-        """Say whether all threads live."""
-        reasons = tuple(f"{reader.name} is dead" for reader in self._readers if reader.dead)
-        return Readiness(ready=not reasons, reasons=reasons)
+        """Say whether all threads live, and the host is well."""
+        reasons = [f"{reader.name} is dead" for reader in self._sources if reader.dead]
+        reasons += self._host.ailments() if self._host else []
+        return Readiness(ready=not reasons, reasons=tuple(reasons))
 
     def _save_each_second(self) -> None:
         while not self._stopping.wait(_SAVE_INTERVAL):

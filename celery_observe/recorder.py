@@ -180,7 +180,9 @@ class Recorder:
 
 def _with_worker(family: Family) -> Family:
     """Add the worker to what is counted per task."""
-    if family.on is None or "task" not in family.labels or "worker" not in family.on.__struct_fields__:
+    if family.on is None or "worker" in family.labels or "task" not in family.labels:
+        return family
+    if "worker" not in family.on.__struct_fields__:
         return family
     return msgspec.structs.replace(family, labels=(*family.labels, "worker"))
 

@@ -92,7 +92,11 @@ def _setting(
     return msgspec.Meta(description=text, extra=extra)
 
 
+WORKER = "Worker"
+"""The group of the settings that only instrumented processes have: no flags of a command line."""
+
 _source = partial(_setting, "Source")
+_worker = partial(_setting, WORKER)
 _tasks = partial(_setting, "Tasks")
 _queues = partial(_setting, "Queues")
 _metrics = partial(_setting, "Metrics")
@@ -129,6 +133,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             secret=True,
         ),
     ] = {}
+    listen: Annotated[
+        str | None,
+        _source(
+            "Observe the instrumented processes beside us that report to this socket, instead of a broker.",
+            "unix:///PATH",
+        ),
+    ] = None
     accept_content: Annotated[
         tuple[str, ...],
         _source(
@@ -197,6 +208,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         dict[str, Buckets],
         _metrics("Those of the tasks that match. First match. Repeatable.", "GLOB=SECONDS,…"),
     ] = {}
+    families: Annotated[
+        Literal["all", "process"],
+        _metrics(
+            "Serve all families, or only what events cannot tell, where an exporter counts the rest.", "all|process"
+        ),
+    ] = "all"
     max_series: Annotated[Amount, _metrics("Series of a family. More are counted as `__other__`.", "N")] = 2000
     max_tracked_tasks: Annotated[Amount, _metrics("Tasks remembered until they end.", "N")] = 50_000
     worker_timeout: Annotated[Seconds, _metrics("Forget a worker that long after it went.", "SECONDS")] = 300.0
@@ -220,6 +237,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Annotated[Literal["console", "json"], _log("A line for people, or a JSON object.", "console|json")] = (
         "console"
     )
+
+    sidecar: Annotated[
+        str | None,
+        _worker(
+            "Report to the `celery-observe run --listen` at this socket, instead of serving metrics.", "unix:///PATH"
+        ),
+    ] = None
+    resource: Annotated[bool, _worker("Measure CPU time and memory of each attempt.")] = False
 
     brokers: tuple[BrokerSettings, ...] = ()
     """What the group Source amounts to: one for each broker."""
@@ -259,11 +284,17 @@ class _Given(NamedTuple):
     origin: str
 
 
-def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
+def is_disabled(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether CELERY_OBSERVE_DISABLED turns instrumentation off."""
+    return environ.get("CELERY_OBSERVE_DISABLED", "").lower() not in {"", "0", "false", "no"}
+
+
+def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ, *, instrumented: bool = False) -> Settings:
     """Merge flags over environment over TOML file over defaults, and validate.
 
     The keys of `flags` are names of settings, or `config`, the path of the TOML file; None and () are unset.
-    A setting comes whole from the highest place that has it: lists and mappings are not merged.
+    A setting comes whole from the highest place that has it: lists and mappings are not merged. An `instrumented`
+    process observes itself: it needs no source.
 
     Raises:
         SettingsError: a setting is unknown, malformed or contradicts another; the message has the fix.
@@ -275,7 +306,8 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
         **{name: _convert(SETTINGS[name], item) for name, item in given.items()},
         origins={name: item.origin for name, item in given.items()},
     )
-    problem = next(filter(None, (check(settings) for check in _CHECKS)), None)
+    problem = _source_problem(settings) if not instrumented else None
+    problem = problem or next(filter(None, (check(settings) for check in _CHECKS)), None)
     if problem:
         raise SettingsError(problem)
     return msgspec.structs.replace(settings, brokers=_brokers(settings))
@@ -433,8 +465,12 @@ def use_ssl(settings: Settings, url: str) -> dict[str, Any] | None:
 
 _CONTRADICTIONS: tuple[tuple[Callable[[Settings], Any], str], ...] = (
     (
-        lambda s: not s.broker and not s.app,
-        "Nothing to observe: give --broker URL or --app MODULE (CELERY_OBSERVE_BROKER, CELERY_OBSERVE_APP).",
+        lambda s: s.listen and (s.broker or s.app),
+        "--listen and --broker or --app would count each task twice: give one of them.",
+    ),
+    (
+        lambda s: s.sidecar and s.listen,
+        "CELERY_OBSERVE_SIDECAR is where workers report, --listen where they are heard: one process has one of them.",
     ),
     (
         lambda s: s.broker_tls_key_file and not s.broker_tls_cert_file,
@@ -457,6 +493,20 @@ _CONTRADICTIONS: tuple[tuple[Callable[[Settings], Any], str], ...] = (
         "--tls-client-ca-file needs HTTPS: give --tls-cert-file and --tls-key-file too.",
     ),
 )
+
+
+def _source_problem(settings: Settings) -> str | None:
+    if settings.broker or settings.app or settings.listen:
+        return None
+    return "Nothing to observe: give --broker URL or --app MODULE (CELERY_OBSERVE_BROKER, CELERY_OBSERVE_APP)."
+
+
+def _socket_problem(settings: Settings) -> str | None:
+    for name in ("listen", "sidecar"):
+        url = getattr(settings, name)
+        if url and not broker.socket_path(url):
+            return f"{settings.origin(name)}: {mask_url(url)!r} is no socket. Give unix:///run/celery-observe.sock."
+    return None
 
 
 def _contradiction(settings: Settings) -> str | None:
@@ -517,7 +567,15 @@ def _file_problem(settings: Settings) -> str | None:
     return None
 
 
-_CHECKS = (_contradiction, _broker_problem, _management_problem, _content_problem, _bucket_problem, _file_problem)
+_CHECKS = (
+    _contradiction,
+    _socket_problem,
+    _broker_problem,
+    _management_problem,
+    _content_problem,
+    _bucket_problem,
+    _file_problem,
+)
 
 
 def environment(**changes: str) -> dict[str, str]:

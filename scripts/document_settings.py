@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from celery_observe.settings import SETTINGS, Setting
+from celery_observe.settings import SETTINGS, WORKER, Setting
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 
@@ -31,7 +31,10 @@ What is repeatable on the command line is, elsewhere:
 What is written with commas (`TYPE,…`) may be so in each of the three. Times are seconds. An empty environment
 variable is one that is not set. Unknown settings are refused, except for the variables that Kubernetes adds for a
 Service called `celery-observe` (`CELERY_OBSERVE_SERVICE_HOST`, `CELERY_OBSERVE_PORT=tcp://…` and so on), which mean
-nothing here, and `CELERY_OBSERVE_DISABLED`, which is not for this process.
+nothing here, and `CELERY_OBSERVE_DISABLED`, which turns instrumented processes off.
+
+Instrumented processes (`docs/worker.md`) take the same environment and file, less what is about brokers; what is a flag
+here is an argument of `instrument(app, port=9100)` there.
 
 Several brokers share one set of the settings below. With `--app`, what is not given here comes from the app's
 configuration: `broker_read_url` or `broker_url`, `broker_transport_options`, `broker_use_ssl`, `accept_content` (less
@@ -55,6 +58,8 @@ def _row(setting: Setting) -> str:
     short = f"`{setting.short}` " if setting.short else ""
     negation = f" `--no-{setting.flag[2:]}`" if setting.form is bool else ""
     flag = f"{setting.flag} {setting.metavar}".strip().replace("|", r"\|")
+    if setting.group == WORKER:
+        flag, negation = f"{setting.name}={setting.metavar or True}", ""
     default = f"`{setting.default_text}`" if setting.default_text else ""
     return f"| {short}`{flag}`{negation} | `{setting.env}` | {default} | {setting.help} |"
 

@@ -20,7 +20,7 @@ import structlog
 from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
 
-from celery_observe.errors import ExpositionError
+from celery_observe.errors import ExpositionError, PortTakenError
 from celery_observe.exposition.access import Access
 from celery_observe.exposition.endpoints import (
     Healthy,
@@ -103,6 +103,7 @@ class Exposition:
         self._settings = settings
         self._served = (render, readiness, health)
         self._server: Server | None = None
+        self._listening: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._stopping = asyncio.Event()
@@ -120,6 +121,7 @@ class Exposition:
             _path(settings.tls_cert_file), _path(settings.tls_key_file), _path(settings.tls_client_ca_file)
         )
         listening = _listen(settings.host, settings.port)
+        self._listening = listening
         self.port = listening.getsockname()[1]
         self._server = bounded_server(application)
         listener = Listener(listening, self._server, tls)
@@ -135,6 +137,13 @@ class Exposition:
             return
         self._runner.get_loop().call_soon_threadsafe(self._stopping.set)
         self._thread.join(JOIN_TIMEOUT)
+
+    def abandon(self) -> None:
+        """Close this process's copies of all sockets, in a fork; the parent goes on with its own."""
+        if self._listening is not None:
+            self._listening.close()
+        if self._server is not None:
+            self._server.abandon()
 
     def _application(self) -> Application:
         settings = self._settings
@@ -182,7 +191,8 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _refused(host: str, port: int, reason: str, number: int | None = None) -> ExpositionError:
     fix = FIXES.get(number, "--host must be an address of this machine, --port at most 65535")
-    return ExpositionError(f"cannot listen on {host}:{port}: {reason}; {fix}")
+    refusal = PortTakenError if number == errno.EADDRINUSE else ExpositionError
+    return refusal(f"cannot listen on {host}:{port}: {reason}; {fix}")
 
 
 def _log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

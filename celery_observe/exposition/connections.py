@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 
@@ -30,6 +31,9 @@ class Connections(Generic[Connection]):
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(list(self._waiting))
 
     def wait(self, connection: Connection) -> None:
         """Put a connection last: it is new, or its request has been answered and the answer read."""

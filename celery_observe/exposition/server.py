@@ -83,6 +83,11 @@ class Server(HTTPServer):
         for stream in self.open.stalled(asyncio.get_running_loop().time()):
             self.evict(stream)
 
+    def abandon(self) -> None:
+        """Close the sockets of all connections and nothing else: in a fork the loop belongs to the parent."""
+        for stream in self.open:
+            stream.socket.close()
+
     async def drain(self) -> None:
         """Let answers under way be read, for a short while; then close everything."""
         unread = self.open.unread()

@@ -20,6 +20,10 @@ WAIT_BUCKETS = (
 """Upper bounds in seconds, from 5 ms to 12 hours, coarser than those for the runtime."""
 
 
+MEMORY_BUCKETS = tuple(float(2**exponent) for exponent in range(24, 37))
+"""Upper bounds in bytes, from 16 MiB to 64 GiB."""
+
+
 class Kind(enum.StrEnum):
     """The Prometheus type of a family."""
 
@@ -36,7 +40,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     attributes of the fact. A family without ``on`` is set by the pipeline on its one-second tick. A ``live`` family
     speaks of this moment: it is absent while the stream is down. The Fact ``zero_on`` starts the family at 0 for each
     of the ``zero_values`` of ``zero_label``. With
-    ``buckets_settable`` users choose the bounds.
+    ``buckets_settable`` users choose the bounds. Nothing but instrumented processes tells an ``inside`` family.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     buckets_settable: bool = False
     cumulative: bool = False
     live: bool = False
+    inside: bool = False
     zero_on: type[Fact] | None = None
     zero_label: str = ""
     zero_values: tuple[str, ...] = ()

@@ -26,6 +26,22 @@ TASKS_UNOBSERVED = Family(
     on=fact.Unobserved,
     value="count",
 )
+REPORTS_DROPPED = Family(
+    name="celery_observe_reports_dropped_total",
+    kind=Kind.COUNTER,
+    help="Reports that processes of a worker dropped because nobody took them: the socket was full or absent.",
+    labels=("worker",),
+    on=fact.ReportsLost,
+    value="dropped",
+)
+HANDLER_ERRORS = Family(
+    name="celery_observe_handler_errors_total",
+    kind=Kind.COUNTER,
+    help="Times that our own code failed inside a process of a worker, which its tasks did not notice.",
+    labels=("worker",),
+    on=fact.ReportsLost,
+    value="errors",
+)
 EVENT_LAG = Family(
     name="celery_observe_event_lag_seconds",
     kind=Kind.GAUGE,
@@ -96,15 +112,15 @@ PLUGIN_DURATION = Family(
     value="seconds",
     buckets=WAIT_BUCKETS,
 )
-BUILD_INFO = Family(
-    name="celery_observe_build_info",
-    kind=Kind.GAUGE,
-    help="Always 1; the version of celery-observe.",
-    labels=("version",),
-)
 PROBE_LAST_SUCCESS = Family(
     name="celery_observe_probe_last_success_timestamp_seconds",
     kind=Kind.GAUGE,
     help="Unix time at which a probe last read what it tells.",
     labels=("plugin",),
+)
+BUILD_INFO = Family(
+    name="celery_observe_build_info",
+    kind=Kind.GAUGE,
+    help="Always 1; the version of celery-observe.",
+    labels=("version",),
 )

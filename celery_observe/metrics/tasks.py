@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celery_observe import fact
-from celery_observe.metrics.family import RUNTIME_BUCKETS, WAIT_BUCKETS, Family, Kind
+from celery_observe.metrics.family import MEMORY_BUCKETS, RUNTIME_BUCKETS, WAIT_BUCKETS, Family, Kind
 
 _TASK = ("task", "queue")
 
@@ -117,4 +117,52 @@ CUSTOM_EVENTS = Family(
     help="Events that tasks sent with Task.send_event, by type.",
     labels=("task", "type"),
     on=fact.CustomEvent,
+)
+RECEIVED_PRIORITY = Family(
+    name="celery_task_received_priority_total",
+    kind=Kind.COUNTER,
+    help="Messages that workers took from a queue, by priority.",
+    labels=("queue", "priority"),
+    on=fact.Prioritised,
+    inside=True,
+)
+CPU = Family(
+    name="celery_task_cpu_seconds",
+    kind=Kind.HISTOGRAM,
+    help="CPU time of an attempt. Needs resource=True.",
+    labels=_TASK,
+    on=fact.Used,
+    value="cpu",
+    buckets=RUNTIME_BUCKETS,
+    buckets_settable=True,
+    inside=True,
+)
+PEAK_MEMORY = Family(
+    name="celery_task_peak_memory_bytes",
+    kind=Kind.HISTOGRAM,
+    help="Most resident memory that the process of an attempt had used by its end: an upper bound of what the attempt "
+    "used, and exact for the first of a process. Needs resource=True.",
+    labels=_TASK,
+    on=fact.Used,
+    value="memory",
+    buckets=MEMORY_BUCKETS,
+    inside=True,
+)
+PUBLISH = Family(
+    name="celery_task_publish_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Time that publishing a message for a task took, by publishers that report here.",
+    labels=_TASK,
+    on=fact.PublishTimed,
+    value="seconds",
+    buckets=WAIT_BUCKETS,
+    inside=True,
+)
+PUBLISH_FAILURES = Family(
+    name="celery_task_publish_failures_total",
+    kind=Kind.COUNTER,
+    help="Messages that publishers that report here could not publish.",
+    labels=(*_TASK, "exception"),
+    on=fact.PublishFailed,
+    inside=True,
 )

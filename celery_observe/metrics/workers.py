@@ -74,3 +74,111 @@ INFO = Family(
     labels=("worker", "version"),
     on=fact.WorkerIdentified,
 )
+RESERVED = Family(
+    name="celery_worker_reserved",
+    kind=Kind.GAUGE,
+    help="Tasks that a worker holds and that have not started: not those that wait for an ETA or a rate limit.",
+    labels=_WORKER,
+    on=fact.WorkerReported,
+    value="reserved",
+    live=True,
+    inside=True,
+)
+SCHEDULED = Family(
+    name="celery_worker_scheduled",
+    kind=Kind.GAUGE,
+    help="Tasks that a worker holds until their ETA.",
+    labels=_WORKER,
+    on=fact.WorkerReported,
+    value="scheduled",
+    live=True,
+    inside=True,
+)
+PREFETCH = Family(
+    name="celery_worker_prefetch",
+    kind=Kind.GAUGE,
+    help="Messages that a worker may hold; 0 is no limit.",
+    labels=_WORKER,
+    on=fact.WorkerReported,
+    value="prefetch",
+    live=True,
+    inside=True,
+)
+SLOTS = Family(
+    name="celery_worker_slots",
+    kind=Kind.GAUGE,
+    help="Tasks that the pool of a worker can execute at once.",
+    labels=_WORKER,
+    on=fact.WorkerReported,
+    value="slots",
+    live=True,
+    inside=True,
+)
+CONNECTED = Family(
+    name="celery_worker_connected",
+    kind=Kind.GAUGE,
+    help="1 while a worker has a connection to its broker and consumes, 0 otherwise.",
+    labels=_WORKER,
+    on=fact.WorkerReported,
+    value="connected",
+    live=True,
+    inside=True,
+)
+RESTARTS = Family(
+    name="celery_worker_consumer_restarts_total",
+    kind=Kind.COUNTER,
+    help="Times a worker had to connect to its broker again.",
+    labels=_WORKER,
+    on=fact.WorkerReported,
+    value="restarts",
+    cumulative=True,
+    inside=True,
+)
+RATE_LIMIT = Family(
+    name="celery_worker_rate_limit",
+    kind=Kind.GAUGE,
+    help="Tasks a second that a worker starts at the most, of those limited; +Inf once the limit is lifted.",
+    labels=("worker", "task"),
+    on=fact.TaskLimited,
+    value="rate",
+    live=True,
+    inside=True,
+)
+RATE_LIMITED = Family(
+    name="celery_worker_rate_limited",
+    kind=Kind.GAUGE,
+    help="Tasks that a worker holds until their rate limit lets them start.",
+    labels=("worker", "task"),
+    on=fact.TaskLimited,
+    value="waiting",
+    live=True,
+    inside=True,
+)
+CHILDREN = Family(
+    name="celery_worker_children_total",
+    kind=Kind.COUNTER,
+    help="Children that the pool of a worker has started.",
+    labels=_WORKER,
+    on=fact.WorkerReported,
+    value="spawned",
+    cumulative=True,
+    inside=True,
+)
+CHILD_EXITS = Family(
+    name="celery_worker_child_exits_total",
+    kind=Kind.COUNTER,
+    help="Children of a worker's pool that have gone: exited, recycled, failed, or killed by a signal.",
+    labels=("worker", "reason"),
+    on=fact.ChildrenExited,
+    value="count",
+    cumulative=True,
+    inside=True,
+)
+REFUSED = Family(
+    name="celery_worker_messages_refused_total",
+    kind=Kind.COUNTER,
+    help="Messages that a worker refused because they are no task it can read.",
+    labels=_WORKER,
+    on=fact.MessageRefused,
+    inside=True,
+)

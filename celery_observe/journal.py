@@ -1,0 +1,322 @@
+"""Report → Fact: what instrumented processes tell, counted once.
+
+The counterpart of the tracker for workers that tell all of an attempt at once: nothing has to be joined, and no end
+has to be guessed. Two things remain. An attempt may be reported twice, by the child that executed it and by the main
+process that killed it: the first report is believed, and a second execution is told from it by its start. And what
+runs for long is known from listings until its end is reported.
+
+Pure: the clock is an argument. Bounded: ``max_tasks`` ends are remembered, and a worker runs what its pool holds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from celery_observe.attempt import between_hosts, on_one_host, unix_time
+from celery_observe.cause import UNKNOWN
+from celery_observe.event import Event
+from celery_observe.fact import (
+    Cause,
+    ChildrenExited,
+    DuplicateExecution,
+    DuplicateOutcome,
+    Ended,
+    Fact,
+    Failed,
+    Finished,
+    MessageRefused,
+    Outcome,
+    Prioritised,
+    Published,
+    PublishFailed,
+    PublishTimed,
+    Received,
+    Redelivered,
+    ReportsLost,
+    Started,
+    TaskLimited,
+    Used,
+    Waited,
+    WorkerReported,
+)
+from celery_observe.report import (
+    AnyReport,
+    Beat,
+    Execution,
+    Listing,
+    Loss,
+    Publication,
+    Reception,
+    Refusal,
+    Running,
+)
+from celery_observe.tracker import Running as Executing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery_observe.fleet import Fleet, Instant, Worker
+
+_ONE_START = 0.1
+"""Seconds by which child and main process may differ about when an attempt started."""
+_UNMISSED = 2
+"""Beats in a row that must leave out an attempt that runs before it has vanished: its end may be on its way."""
+
+_PASSED_ON = frozenset({Outcome.IGNORED, Outcome.REPLACED})
+"""Ends after which another task may go on under the same id and number of retries."""
+_NOT_FINAL = _PASSED_ON | {Outcome.RETRIED, Outcome.CANCELLED}
+
+_Key = tuple[str, int]
+"""A task's id and number of retries."""
+
+
+class _End(NamedTuple):
+    """When an attempt started and ended, and whether its message went back to the queue."""
+
+    started: float | None
+    at: float
+    requeued: bool
+
+
+class _Executing:
+    """An attempt that executes, and how many beats have not listed it."""
+
+    __slots__ = ("attempt", "missed", "worker")
+
+    def __init__(self, attempt: Running, worker: str) -> None:
+        self.attempt = attempt
+        self.worker = worker
+        self.missed = 0
+
+
+class Journal:
+    """Takes reports in and hands facts to ``emit``; ``label_of`` maps a task's name to that it is counted under."""
+
+    def __init__(
+        self,
+        emit: Callable[[Fact], None],
+        fleet: Fleet,
+        *,
+        label_of: Callable[[str], str] = lambda name: name,
+        max_tasks: int = 50_000,
+    ) -> None:
+        self._emit = emit
+        self._fleet = fleet
+        self._label_of = label_of
+        self._max_tasks = max_tasks
+        self._executing: dict[_Key, _Executing] = {}
+        self._listed: dict[str, dict[_Key, Running]] = {}
+        self._ended: dict[_Key, _End] = {}
+        self._limited: dict[str, set[str]] = {}
+        self.event_counts: dict[str, int] = {}
+        """Reports handled by type; whoever collects them clears it."""
+        handlers: dict[type[AnyReport], Callable[[Any, Instant], None]] = {
+            Reception: self._received,
+            Execution: self._executed,
+            Publication: self._published,
+            Listing: self._running,
+            Beat: self._beat,
+            Refusal: self._refused,
+            Loss: self._lost,
+        }
+        self._handlers = {kind: (str(kind.__struct_config__.tag), handler) for kind, handler in handlers.items()}
+
+    def __len__(self) -> int:
+        """Return how many attempts are kept, ended ones included."""
+        return len(self._executing) + len(self._ended)
+
+    def handle(self, report: AnyReport, at: Instant) -> None:
+        """Take in one report that was read at this instant."""
+        kind, handler = self._handlers[type(report)]
+        self.event_counts[kind] = self.event_counts.get(kind, 0) + 1
+        handler(report, at)
+
+    def tick(self, at: Instant) -> None:
+        """Give up on workers that are gone, and on what ran there."""
+        for worker in self._fleet.silent(at):
+            self._vanish(worker.name)
+            self._fleet.forget(worker)
+
+    def running(self) -> dict[tuple[str, str], Executing]:
+        """Return what executes now, by task and queue."""
+        found: dict[tuple[str, str], Executing] = {}
+        for each in self._executing.values():
+            attempt = each.attempt
+            key = self._label_of(attempt.name), attempt.queue or UNKNOWN
+            entry = found.setdefault(key, Executing(0, attempt.started))
+            entry.count += 1
+            entry.oldest = min(entry.oldest, attempt.started)
+        return found
+
+    # -- tasks
+
+    def _published(self, report: Publication, _at: Instant) -> None:
+        task, queue = self._label_of(report.name), report.queue or UNKNOWN
+        if report.exception is not None:
+            self._emit(PublishFailed(task, queue, report.hostname, report.exception))
+            return
+        self._emit(Published(task, queue, report.hostname))
+        if report.seconds is not None:
+            self._emit(PublishTimed(task, queue, report.hostname, report.seconds))
+
+    def _received(self, report: Reception, _at: Instant) -> None:
+        task, queue = self._label_of(report.name), report.queue or UNKNOWN
+        self._emit(Received(task, queue, report.hostname))
+        if report.redelivered:
+            self._emit(Redelivered(task, queue, report.hostname))
+        if report.priority is not None:
+            self._emit(Prioritised(queue, str(report.priority)))
+
+    def _executed(self, report: Execution, at: Instant) -> None:
+        key = report.uuid, report.retries
+        before = self._ended.get(key)
+        again = before is None or _is_another(before, report.started)
+        if self._executing.pop(key, None) is None and again:
+            self._begin(report, at)
+        if before is not None and again and not before.requeued:
+            self._emit(DuplicateExecution(self._label_of(report.name), report.queue or UNKNOWN, report.hostname))
+        if before is not None and (not again or (report.started or 0.0) <= before.at):
+            self._emit(DuplicateOutcome(self._label_of(report.name)))
+            return
+        if report.outcome not in _PASSED_ON:
+            self._remember(key, _End(report.started, report.timestamp, report.requeued))
+        self._end(report)
+
+    def _begin(self, attempt: Execution | Running, at: Instant, worker: str = "") -> None:
+        """Count the start of an attempt, and its waits."""
+        if attempt.started is None:
+            return
+        worker = worker or getattr(attempt, "hostname", "")
+        self._fleet.meet(worker, at).ledger.start(attempt.started)
+        task, queue = self._label_of(attempt.name), attempt.queue or UNKNOWN
+        eta = unix_time(attempt.eta) if attempt.eta else None
+        self._emit(Started(task, queue, worker, _wait(attempt.received, eta, attempt.started)))
+        if attempt.published is not None:
+            self._emit(Waited(task, queue, worker, _wait(attempt.published, eta, attempt.started)))
+
+    def _end(self, report: Execution) -> None:
+        task, queue, worker = self._label_of(report.name), report.queue or UNKNOWN, report.hostname
+        runtime = report.runtime
+        if runtime is None:
+            runtime = on_one_host(report.started, report.timestamp)
+        self._emit(Ended(task, queue, worker, report.outcome, runtime))
+        if report.exception is not None:
+            self._emit(Failed(task, queue, worker, report.exception, report.cause or Cause.EXCEPTION))
+        if report.cpu is not None or report.memory is not None:
+            self._emit(Used(task, queue, worker, report.cpu, report.memory))
+        if report.first_published is not None and report.outcome not in _NOT_FINAL and not report.requeued:
+            total = between_hosts(report.first_published, report.timestamp)
+            self._emit(Finished(task, queue, worker, report.outcome, total))
+
+    def _remember(self, key: _Key, end: _End) -> None:
+        self._ended.pop(key, None)
+        while len(self._ended) >= self._max_tasks:
+            del self._ended[next(iter(self._ended))]
+        self._ended[key] = end
+
+    # -- workers
+
+    def _running(self, report: Listing, _at: Instant) -> None:
+        listed = self._listed.setdefault(report.hostname, {})
+        listed.update({(each.uuid, each.retries): each for each in report.running})
+
+    def _beat(self, report: Beat, at: Instant) -> None:
+        event = _heartbeat(report)
+        worker = self._fleet.hear(event, at)
+        if self._fleet.is_new_instance(worker, event, at):
+            self._vanish(worker.name)
+            worker = self._fleet.restart(worker, event, at)
+        worker.queues = tuple(report.queues)
+        self._compare(worker, report, at)
+        self._fleet.beat(worker, event, at)
+        self._tell(report)
+        if report.leaving:
+            self._vanish(worker.name)
+            self._fleet.bid_farewell(worker)
+
+    def _compare(self, worker: Worker, report: Beat, at: Instant) -> None:
+        """Begin what a complete listing names, and give up what it has left out too often."""
+        listed = self._listed.pop(worker.name, {})
+        if len(listed) < report.listed:
+            return
+        for key, attempt in listed.items():
+            if key not in self._executing and not self._has_ended(key, attempt.started):
+                self._executing[key] = _Executing(attempt, worker.name)
+                self._begin(attempt, at, worker.name)
+        for key, each in list(self._executing.items()):
+            each.missed = 0 if key in listed else each.missed + (each.worker == worker.name)
+            if each.missed >= _UNMISSED:
+                self._vanish_one(key)
+
+    def _has_ended(self, key: _Key, started: float) -> bool:
+        """Say whether a listing was overtaken by the end of what it names."""
+        end = self._ended.get(key)
+        return end is not None and not _is_another(end, started)
+
+    def _tell(self, report: Beat) -> None:
+        worker = report.hostname
+        self._emit(
+            WorkerReported(
+                worker,
+                report.reserved,
+                report.scheduled,
+                report.prefetch,
+                report.slots,
+                int(report.connected),
+                report.restarts,
+                report.spawned,
+            )
+        )
+        limited = {limit.name for limit in report.limits}
+        for limit in report.limits:
+            self._emit(TaskLimited(worker, self._label_of(limit.name), limit.rate, limit.waiting))
+        for name in self._limited.get(worker, set()) - limited:
+            self._emit(TaskLimited(worker, self._label_of(name), math.inf, 0))
+        self._limited[worker] = limited
+        for reason, count in report.exits.items():
+            self._emit(ChildrenExited(worker, reason, count))
+
+    def _vanish(self, worker: str) -> None:
+        """End what a worker executed that is gone."""
+        for key in [key for key, each in self._executing.items() if each.worker == worker]:
+            self._vanish_one(key)
+        self._listed.pop(worker, None)
+        self._limited.pop(worker, None)
+
+    def _vanish_one(self, key: _Key) -> None:
+        each = self._executing.pop(key)
+        attempt = each.attempt
+        self._remember(key, _End(attempt.started, attempt.started, requeued=True))
+        task, queue = self._label_of(attempt.name), attempt.queue or UNKNOWN
+        self._emit(Ended(task, queue, each.worker, Outcome.VANISHED, None))
+
+    def _refused(self, report: Refusal, _at: Instant) -> None:
+        self._emit(MessageRefused(report.hostname))
+
+    def _lost(self, report: Loss, _at: Instant) -> None:
+        self._emit(ReportsLost(report.hostname, report.dropped, report.errors))
+
+
+def _is_another(end: _End, started: float | None) -> bool:
+    """Say whether an execution that started then is another than that which ended so."""
+    return started is not None and (end.started is None or abs(started - end.started) > _ONE_START)
+
+
+def _wait(since: float | None, eta: float | None, started: float | None) -> float | None:
+    """Return the seconds from a time, or the ETA if that is later, to the start."""
+    return between_hosts(max(since, eta) if since is not None and eta is not None else since, started)
+
+
+def _heartbeat(beat: Beat) -> Event:
+    return Event(
+        type="worker-heartbeat",
+        timestamp=beat.timestamp,
+        hostname=beat.hostname,
+        pid=beat.pid,
+        freq=1.0,
+        active=beat.active,
+        processed=beat.processed,
+        loadavg=beat.loadavg or None,
+        sw_ver=beat.version or None,
+    )

@@ -1,0 +1,157 @@
+"""What instrumented processes tell of themselves: one report per datagram, as JSON.
+
+A report needs no joining: whoever executed a task tells all there is to tell of it at once. What a newer version adds,
+an older one skips. Times are Unix seconds, durations seconds. Arguments, results and the texts of exceptions are no
+fields, so that they cannot leak.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from celery_observe.event import Malformed, reason_of
+from celery_observe.fact import Cause, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Name = Annotated[str, msgspec.Meta(max_length=512)]
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Priority = Annotated[int, msgspec.Meta(ge=0, le=255)]
+_Time = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
+
+MAX_BYTES = 256 * 1024
+"""A datagram above this many bytes is cut."""
+LISTED_AT_ONCE = 200
+"""Running tasks that one report names."""
+
+
+class Report(msgspec.Struct, tag_field="type", omit_defaults=True, gc=False):
+    """The root of all reports: when it was made, and by which worker (or other node)."""
+
+    timestamp: _Time
+    hostname: _Name
+
+
+class Reception(Report, tag="received"):
+    """A worker took a message for a task."""
+
+    name: _Name
+    queue: _Name | None = None
+    priority: _Priority | None = None
+    redelivered: bool = False
+
+
+class Execution(Report, tag="executed"):
+    """An attempt of a task ended, at ``timestamp``; ``started`` is None if it was never executed."""
+
+    uuid: _Id
+    name: _Name
+    outcome: Outcome
+    queue: _Name | None = None
+    retries: _Count = 0
+    started: _Time | None = None
+    runtime: _Time | None = None
+    published: _Time | None = None
+    first_published: _Time | None = None
+    """Of the first attempt."""
+    received: _Time | None = None
+    eta: _Name | None = None
+    requeued: bool = False
+    """The message went back to the queue."""
+    exception: _Name | None = None
+    """The name of its class."""
+    cause: Cause | None = None
+    cpu: _Time | None = None
+    memory: _Count | None = None
+    """Bytes: the largest that the process had grown to by the end."""
+
+
+class Running(msgspec.Struct, omit_defaults=True, gc=False):
+    """One attempt that executes."""
+
+    uuid: _Id
+    name: _Name
+    started: _Time
+    queue: _Name | None = None
+    retries: _Count = 0
+    published: _Time | None = None
+    received: _Time | None = None
+    eta: _Name | None = None
+
+
+class Listing(Report, tag="running"):
+    """Some of the attempts that a worker executes; the worker's next beat says how many were listed in all."""
+
+    running: list[Running]
+
+
+class Limit(msgspec.Struct, gc=False):
+    """A task with a rate limit: how many a second may start, and how many wait for that in the worker."""
+
+    name: _Name
+    rate: float
+    waiting: _Count
+
+
+class Beat(Report, tag="beat"):
+    """What a worker says of itself each second, from its start to its end (``leaving``)."""
+
+    pid: int
+    active: _Count
+    processed: _Count
+    listed: _Count = 0
+    """How many running attempts were listed just before."""
+    leaving: bool = False
+    loadavg: list[float] = []
+    version: _Name = ""
+    queues: list[_Name] = []
+    reserved: _Count = 0
+    scheduled: _Count = 0
+    prefetch: _Count | None = None
+    slots: _Count | None = None
+    connected: bool = False
+    restarts: _Count = 0
+    """Times that the consumer has started anew because its connection was lost."""
+    limits: list[Limit] = []
+    spawned: _Count = 0
+    exits: dict[str, int] = {}
+    """Children gone since the start, by reason."""
+
+
+class Publication(Report, tag="published"):
+    """A message for a task was published, in ``seconds``, or could not be, because of ``exception``."""
+
+    name: _Name
+    queue: _Name | None = None
+    seconds: _Time | None = None
+    exception: _Name | None = None
+
+
+class Refusal(Report, tag="refused"):
+    """A worker refused a message that is no task it can read."""
+
+
+class Loss(Report, tag="lost"):
+    """What a process could not tell: reports that were dropped, and handlers of ours that failed."""
+
+    dropped: _Count = 0
+    errors: _Count = 0
+
+
+AnyReport = Reception | Execution | Listing | Beat | Publication | Refusal | Loss
+
+encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(list[AnyReport]).decode
+
+
+def decode(body: bytes, on_malformed: Callable[[Malformed], None]) -> list[AnyReport]:
+    """Return the reports of one datagram; none, and the reason to ``on_malformed``, if it cannot be read."""
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        on_malformed(reason_of(error))
+        return []
