@@ -234,17 +234,19 @@ def _info_rule(series: Series, labels: Callable[[Fact], Labels]) -> Callable[[Fa
 
 
 def _zero_rule(series: Series) -> Callable[[Fact], None]:
-    """Start counters at 0 as soon as their task is known, so that ``rate()`` does not lose the first one."""
-    family = series.family
+    """Start counters at 0 as soon as their task is known, so that ``rate()`` does not lose the first one.
+
+    Zeros take no room that what happened may need: they are left out as soon as they would fill the family.
+    """
+    family, values = series.family, series.values
     place = family.labels.index(family.zero_label)
     labels = attrgetter(*(label for label in family.labels if label != family.zero_label))
-    known: set[Labels] = set()
+    last, room = family.zero_values[-1], series.max_series - len(family.zero_values)
 
     def prepare(fact: Fact) -> None:
         key = labels(fact)
-        if key in known or len(known) >= series.max_series:
+        if (*key[:place], last, *key[place:]) in values or len(values) > room:
             return
-        known.add(key)
         for value in family.zero_values:
             series.increase((*key[:place], value, *key[place:]), 0)
 
