@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from services.celery_versions import interpreter
 from services.exporter import Exporter, Samples
 from services.imitation import ImitatedWorker
 from services.rabbitmq import RabbitMQ
@@ -242,6 +243,23 @@ def test_all_tasks_of_a_worker_without_events_are_unobserved(
     samples = settle(page, 50)
     assert samples.value(UNOBSERVED, worker=silent.node) == 20
     assert samples.total(UNOBSERVED, worker=telling.node) == 0
+
+
+def test_what_a_worker_itself_loses_is_counted(
+    redis_server: Redis, exporter: Callable[..., Exporter], celery_worker: Callable[..., Worker]
+) -> None:
+    """The dispatcher of Celery 5.6 drops events when threads use it at once: how many tasks that hid is on the page."""
+    page = exporter(redis_server.url)
+    page.wait_until_ready()
+    python = interpreter("5.6.3")
+    worker = celery_worker(redis_server.url, "--heartbeat-interval", "1", pool="threads", concurrency=10, python=python)
+    page.wait_for(lambda samples: samples.select("celery_worker_up"))
+
+    send(worker, 300)
+
+    samples = settle(page, 300)
+    print(f"{samples.total(UNOBSERVED):.0f} of 300 tasks unobserved")
+    assert samples.total(UNOBSERVED) > 0
 
 
 def url_of(broker: str, request: pytest.FixtureRequest) -> str:

@@ -68,6 +68,10 @@ class Worker(Process):
         """Publish a task to its broker, with the options of `apply_async`; returns the task's id."""
         return str(self._publisher.send_task(task, args, **options).id)
 
+    def revoke(self, task_id: str, *, terminate: bool = False) -> None:
+        """Tell all workers of its broker not to run a task, or to end it."""
+        self._publisher.control.revoke(task_id, terminate=terminate)
+
     def __exit__(self, *exception: object) -> None:
         """Stop it and close the publisher's connections."""
         self._publisher.close()

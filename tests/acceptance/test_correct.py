@@ -1,0 +1,151 @@
+"""Real workers run tasks that end in every way, and the page says exactly that."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import celery
+import pytest
+
+from services.celery_versions import interpreter
+from services.exporter import Exporter, Samples
+from services.redis import Redis
+from services.worker import Worker
+
+OUTCOMES = "celery_task_outcomes_total"
+
+Table = dict[tuple[str, str], float]
+
+ENDINGS: Table = {
+    ("add", "succeeded"): 3,
+    ("fail", "failed"): 2,
+    ("retry", "retried"): 2,
+    ("retry", "succeeded"): 1,
+    ("give_up", "retried"): 1,
+    ("give_up", "failed"): 1,
+    ("soft_limit", "failed"): 1,
+    ("hard_limit", "failed"): 1,
+    ("kill_self", "failed"): 1,
+    ("kill_self_once", "rejected"): 1,
+    ("kill_self_once", "succeeded"): 1,
+    ("exit_process", "failed"): 1,
+    ("reject", "rejected"): 1,
+    ("reject_once", "rejected"): 1,
+    ("reject_once", "succeeded"): 1,
+    ("ignore", "ignored"): 1,
+    ("replace", "ignored"): 1,
+    ("say", "succeeded"): 1,
+    ("nobody_knows", "unregistered"): 1,
+    ("work", "expired"): 1,
+    ("work", "revoked"): 1,
+    ("work", "terminated"): 1,
+}
+"""What `run_everything` leads to with Celery 5.7 in a prefork pool; `replace` becomes one more `add`."""
+
+CAUSES: Table = {
+    ("fail", "ValueError/exception"): 2,
+    ("give_up", "KeyError/retries_exhausted"): 1,
+    ("soft_limit", "SoftTimeLimitExceeded/soft_time_limit"): 1,
+    ("hard_limit", "TimeLimitExceeded/hard_time_limit"): 1,
+    ("kill_self", "WorkerLostError/oom_or_signal"): 1,
+    ("exit_process", "WorkerLostError/worker_lost"): 1,
+    ("nobody_knows", "NotRegistered/unregistered"): 1,
+}
+
+
+def run_everything(worker: Worker, page: Exporter) -> None:
+    """Publish tasks that end in every way."""
+    terminated = worker.send("work", 30)
+    page.wait_for(lambda samples: samples.value("celery_task_running", task="work") == 1)
+    worker.revoke(terminated, terminate=True)
+    revoked = worker.send("work", 0, countdown=2)
+    worker.send("work", 0, countdown=1, expires=0.5)
+    worker.wait_output(f"[{revoked}] received")
+    worker.revoke(revoked)
+    for _ in range(2):
+        worker.send("add", 1, 2)
+        worker.send("fail")
+    for task in ("give_up", "soft_limit", "hard_limit", "kill_self", "kill_self_once", "exit_process"):
+        worker.send(task)
+    for task in ("reject", "reject_once", "ignore", "replace", "say", "nobody_knows"):
+        worker.send(task)
+    worker.send("retry", 2)
+
+
+def table(samples: Samples, family: str, *labels: str) -> Table:
+    """The samples of a family that are not 0, by task and the values of these labels; the queue must be known."""
+    found: Table = {}
+    for (name, own), value in samples.items():
+        if name == family and value:
+            values = dict(own)
+            assert values["queue"] == "celery", values
+            key = values["task"], "/".join(values[label] for label in labels)
+            found[key] = found.get(key, 0) + value
+    return found
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+def test_every_ending_is_what_the_page_says(
+    broker: str,
+    request: pytest.FixtureRequest,
+    exporter: Callable[..., Exporter],
+    celery_worker: Callable[..., Worker],
+) -> None:
+    """Each attempt has its one outcome, each failure its cause, and nothing runs or is lost in the end."""
+    url = request.getfixturevalue("redis_server").url if broker == "redis" else request.getfixturevalue("rabbitmq_url")
+    page = exporter(url)
+    page.wait_until_ready()
+    worker = celery_worker(url, "--heartbeat-interval", "1", pool="prefork", concurrency=4)
+
+    run_everything(worker, page)
+
+    samples = page.wait_for(lambda samples: table(samples, OUTCOMES, "outcome") == ENDINGS, timeout=25.0)
+    assert table(samples, "celery_task_failures_total", "exception", "cause") == CAUSES
+    page.wait_for(lambda samples: sum(samples.select("celery_task_running")) == 0)
+    assert samples.total("celery_observe_tasks_unobserved_total") == 0
+    assert samples.value("celery_task_custom_events_total", type="task-progress", task="say") == 1
+    assert not samples.select("celery_observe_events_malformed_total")
+
+
+EVERYWHERE: Table = {
+    ("add", "succeeded"): 2,
+    ("fail", "failed"): 1,
+    ("retry", "retried"): 2,
+    ("retry", "succeeded"): 1,
+    ("give_up", "retried"): 1,
+    ("give_up", "failed"): 1,
+    ("reject_once", "rejected"): 1,
+    ("reject_once", "succeeded"): 1,
+    ("replace", "ignored"): 1,
+    ("say", "succeeded"): 1,
+    ("nobody_knows", "unregistered"): 1,
+}
+"""What ends the same way in every version and pool."""
+
+
+@pytest.mark.parametrize(("version", "pool"), [("5.5.3", "prefork"), ("5.6.3", "gevent"), ("", "threads")])
+def test_every_version_and_pool_is_understood(
+    redis_server: Redis,
+    exporter: Callable[..., Exporter],
+    celery_worker: Callable[..., Worker],
+    version: str,
+    pool: str,
+) -> None:
+    """Workers of older Celery, and those that do not fork, are counted as exactly."""
+    page = exporter(redis_server.url)
+    page.wait_until_ready()
+    python = interpreter(version) if version else sys.executable
+    worker = celery_worker(redis_server.url, "--heartbeat-interval", "1", pool=pool, python=python)
+
+    for task in ("add", "fail", "give_up", "reject_once", "replace", "say", "nobody_knows"):
+        worker.send(task, *((1, 2) if task == "add" else ()))
+    worker.send("retry", 2)
+
+    samples = page.wait_for(lambda samples: known(table(samples, OUTCOMES, "outcome")) == EVERYWHERE)
+    assert samples.total("celery_worker_info", worker=worker.node, version=version or celery.__version__) == 1
+
+
+def known(found: Table) -> Table:
+    """What was found, where an end of which Celery says nothing may be told as vanished: 5.6 is silent on more."""
+    return {(task, "ignored" if outcome == "vanished" else outcome): value for (task, outcome), value in found.items()}
