@@ -1,0 +1,121 @@
+"""RabbitMQ and other AMQP 0-9-1 brokers: what a passive declare tells, messages that are ready and consumers.
+
+AMQP cannot list queues: those of the app, of the settings, of workers and of events are asked for, one by one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from amqp.exceptions import AMQPError, ChannelError, NotFound
+
+from celery_observe.broker import BrokerSettings
+from celery_observe.connection import REPLY_TIMEOUT, connect, connection_for
+from celery_observe.errors import ProbeError
+from celery_observe.masking import mask_text
+from celery_observe.metrics import Family, queues
+from celery_observe.probes import Observed, Probe, Sample, asks
+from celery_observe.probes.queues.age import oldest_age
+from celery_observe.probes.queues.management import ManagementQueues, management_of
+from celery_observe.probes.queues.names import QueueNames
+from celery_observe.settings import Settings
+
+_ASK_AGAIN: Final = 60.0
+"""Seconds after which a queue is asked for again that did not exist: each time costs a channel and a line in a log."""
+_TIMEOUTS: Final = {"read_timeout": REPLY_TIMEOUT, "write_timeout": REPLY_TIMEOUT}
+
+
+class _Depth(NamedTuple):
+    """What a queue answers."""
+
+    ready: int
+    consumers: int
+
+
+@asks("queues", "amqp", "amqps", "pyamqp")
+def rabbitmq_queues(broker: BrokerSettings, settings: Settings, observed: Observed) -> list[Probe]:
+    """Return the probe for AMQP and, where its address is known, before it the one for the management API."""
+    if not settings.queue_probe:
+        return []
+    management = management_of(broker, settings)
+    amqp = AmqpQueues(broker, settings, observed)
+    return [ManagementQueues(broker, settings, observed, management), amqp] if management else [amqp]
+
+
+class AmqpQueues:
+    """The queues of one virtual host, as far as they are known by name."""
+
+    name = "queues.amqp"
+    families: tuple[Family, ...] = (queues.WAITING, queues.OLDEST_AGE, queues.CONSUMERS, queues.DEAD_LETTERS)
+
+    def __init__(
+        self,
+        broker: BrokerSettings,
+        settings: Settings,
+        observed: Observed,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.interval = settings.queue_interval
+        self._broker = broker
+        self._observed = observed
+        self._clock = clock
+        self._names = QueueNames(broker, settings)
+        self._connection = connection_for(broker, _TIMEOUTS)
+        self._channel: Any = None
+        self._refused: dict[str, float] = {}
+        """The queues that were not there or not ours, and when to ask for them again."""
+
+    def ask(self) -> list[Sample]:
+        """Declare all known queues passively. Raises ProbeError or StreamError."""
+        try:
+            if self._channel is None:
+                self._connect()
+            depths = {name: self._depth(name) for name in self._names.select(self._found())}
+        except (AMQPError, OSError) as error:
+            self.close()
+            raise ProbeError(
+                f"{self._broker.masked_url}: queues cannot be read: {mask_text(str(error)) or type(error).__name__}"
+            ) from error
+        return [*self._tell({name: depth for name, depth in depths.items() if depth is not None})]
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._channel = None
+        self._connection.release()
+
+    def _connect(self) -> None:
+        self._connection = connection_for(self._broker, _TIMEOUTS)
+        connect(self._connection, self._broker)
+        self._channel = self._connection.channel()
+
+    def _found(self) -> set[str]:
+        return {*self._observed.queues_heard(), *(self._observed.consumers() or {})}
+
+    def _depth(self, name: str) -> _Depth | None:
+        """Ask for one queue; None if it is not there. A queue that the settings declare holds nothing until it is."""
+        none = _Depth(0, 0) if name in self._names.declared else None
+        if self._refused.get(name, 0.0) > self._clock():
+            return none
+        self._refused.pop(name, None)
+        try:
+            _, ready, consumers = self._channel.queue_declare(name, passive=True)
+        except ChannelError as error:  # which has closed the channel
+            self._channel = self._connection.channel()
+            self._refused[name] = self._clock() + _ASK_AGAIN
+            return none if isinstance(error, NotFound) else None
+        return _Depth(ready, consumers)
+
+    def _tell(self, depths: dict[str, _Depth]) -> Iterator[Sample]:
+        now, waiting = self._clock(), self._observed.waiting()
+        for name, (ready, consumers) in depths.items():
+            yield Sample(queues.CONSUMERS, (name,), consumers)
+            if self._names.is_dead_letter(name):
+                yield Sample(queues.DEAD_LETTERS, (name,), ready)
+                continue
+            yield Sample(queues.WAITING, (name, ""), ready)
+            age = oldest_age(waiting.get(name, ()), ready, now)
+            if age is not None:
+                yield Sample(queues.OLDEST_AGE, (name,), age)
