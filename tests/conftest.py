@@ -116,6 +116,14 @@ def rabbitmq_url(rabbitmq_server: RabbitMQ) -> str:
     return rabbitmq_server.new_virtual_host()
 
 
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """The path of Prometheus' own checker of metrics and rules."""
+    path = shutil.which("promtool")
+    require("promtool", installed=path is not None)
+    return str(path)
+
+
 @pytest.fixture
 def celery_worker(processes: ExitStack, tmp_path: Path) -> Callable[..., Worker]:
     """Start a Celery worker and wait until it consumes: `celery_worker(broker_url, pool="prefork")`."""

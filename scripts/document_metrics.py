@@ -1,0 +1,52 @@
+"""Write docs/metrics.md from what `celery-observe metrics` prints of the catalogue."""
+
+from __future__ import annotations
+
+from contextlib import redirect_stdout
+from enum import StrEnum
+from io import StringIO
+from pathlib import Path
+
+from celery_observe.cli import main
+from celery_observe.fact import Cause, Outcome
+
+PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
+
+HEAD = """\
+# Metrics
+
+<!-- Written by scripts/document_metrics.py from celery_observe/metrics/: change it there. -->
+
+`celery-observe metrics` prints this table too. Where there are several brokers, every series carries the label
+`broker`; `--worker-label` adds `worker` to what is counted per task. What cannot be known is absent, never 0.
+
+| label | values |
+| --- | --- |
+| `task` | the name of the task; `unknown` where no event told it, `__other__` past `--max-series` or by a rule |
+| `queue` | from `task-sent`, else the only queue of its worker, else a rule or route, else `unknown` |
+| `worker` | the full node name, such as `celery@host` |
+| `exception` | the name of a class, never its text |
+| `outcome` | {outcomes} |
+| `cause` | {causes} |
+
+An attempt has one outcome. `vanished`: it started and nothing told how it ended, since its worker died, its last event
+was lost, or Celery before 5.7 said nothing (`sys.exit`, `Ignore`, a `Reject` of what was acknowledged). `ignored`:
+`Ignore`, or replaced by another task; from Celery 5.7 on also what a pool without processes swallows (`MemoryError`).
+
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    printed = StringIO()
+    with redirect_stdout(printed):
+        main(["metrics", "--format", "markdown"], standalone_mode=False)
+    return HEAD.format(outcomes=_values(Outcome), causes=_values(Cause)) + printed.getvalue()
+
+
+def _values(of: type[StrEnum]) -> str:
+    return " ".join(f"`{value}`" for value in of)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
