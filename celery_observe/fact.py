@@ -154,7 +154,7 @@ class Redelivered(TaskFact):
 
 
 class DuplicateExecution(TaskFact):
-    """An attempt was started while, or after, another worker executed it."""
+    """An attempt was started once more, while it was executed or after."""
 
 
 class DuplicateOutcome(Fact):

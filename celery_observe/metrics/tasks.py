@@ -41,7 +41,7 @@ OUTCOMES = Family(
 FAILURES = Family(
     name="celery_task_failures_total",
     kind=Kind.COUNTER,
-    help="Failed and unregistered attempts by exception class and cause.",
+    help="Attempts that failed, by exception class and cause; those whose message went back to the queue included.",
     labels=(*_TASK, "exception", "cause"),
     on=fact.Failed,
 )
@@ -107,7 +107,7 @@ REDELIVERIES = Family(
 DUPLICATE_EXECUTIONS = Family(
     name="celery_task_duplicate_executions_total",
     kind=Kind.COUNTER,
-    help="Attempts started while or after another worker executed them, such as after a visibility timeout.",
+    help="Further starts of one attempt, such as after a visibility timeout or a connection that was lost.",
     labels=_TASK,
     on=fact.DuplicateExecution,
 )
