@@ -64,7 +64,6 @@ OURS_CONSUMER = Consumer(
         *("--broker", "{url}", "--host", LOOPBACK, "--port", "{port}"),
     ),
     ("celery_observe_events_total",),
-    pace=30_000,
 )
 CELERY_EXPORTER_CONSUMER = Consumer(
     CELERY_EXPORTER,
