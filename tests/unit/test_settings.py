@@ -371,3 +371,29 @@ def test_the_example_file_is_valid() -> None:
 
     assert [broker.name for broker in settings.brokers] == ["main", "reports"]
     assert settings.task_buckets["shop.reports.*"][-1] == 3600.0
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"management_url": ("rabbit:15672",)}, "--management-url: 'rabbit:15672' is not a URL. Give http://HOST:15672."),
+        ({"management_url": ("http://u:hunter2@:1",)}, "is not a URL"),
+        ({"management_url": ("x=http://h",)}, "no --broker is called 'x'"),
+        ({"broker": ("a=amqp://h", "b=amqp://i"), "management_url": ("http://h",)}, "no --broker is called ''"),
+    ],
+)
+def test_a_management_url_that_leads_nowhere_is_refused(given: dict[str, Any], problem: str) -> None:
+    """It belongs to one of the brokers."""
+    with pytest.raises(SettingsError) as caught:
+        load({"broker": ("amqp://h",)} | given, {})
+
+    assert problem in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_management_url_is_shown_without_its_password() -> None:
+    """As that of a broker is."""
+    settings = load({"broker": ("amqp://h",), "management_url": ("http://u:hunter2@h:15672",)}, {})
+
+    assert settings.masked()["management_url"] == ["http://u:***@h:15672"]
+    assert "hunter2" not in repr(settings)
