@@ -91,6 +91,10 @@ class Series:
         """Drop every label set in which this label has this value."""
         if label not in self.family.labels:
             return
+        if len(self.family.labels) == 1:
+            self.values.pop((value,), None)
+            self.histograms.pop((value,), None)
+            return
         place = self.family.labels.index(label)
         for labels in [labels for labels in self.values if labels[place] == value]:
             del self.values[labels]

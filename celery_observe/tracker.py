@@ -159,9 +159,10 @@ class Tracker:
                 entry = found.get(key := (attempt.task, attempt.queue))
                 if entry is None:
                     found[key] = Running(1, started)
-                else:
-                    entry.count += 1
-                    entry.oldest = min(entry.oldest, started)
+                    continue
+                entry.count += 1
+                if started < entry.oldest:  # noqa: PLR1730 - min() costs as much as all the rest
+                    entry.oldest = started
         return found
 
     def waiting(self) -> dict[str, list[float]]:

@@ -1,0 +1,101 @@
+"""Floods the pipeline, in a process of its own, and prints what it took: `python flood.py tasks`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from celery_observe import gauges
+from celery_observe.event import Event
+from celery_observe.fleet import Fleet, Instant
+from celery_observe.metrics import observer
+from celery_observe.page import Page
+from celery_observe.recorder import Recorder
+from celery_observe.testing import EPOCH
+from celery_observe.tracker import Tracker
+
+PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+TICK = 10_000
+"""Events a second."""
+SOME_TIME = 25_000
+"""Events after which memory is measured."""
+LONG = 100
+"""Characters of a name that is made up."""
+
+
+def tasks() -> Iterator[Event]:
+    """A million tasks that never end: a quarter of them run, the others are only sent."""
+    for number in range(250_000):
+        uuid, at = f"00000000-0000-4000-8000-{number:012}", EPOCH + number / TICK
+        yield Event("task-received", at, "w@h", uuid, f"t{number % 20}", pid=1)
+        yield Event("task-started", at, "w@h", uuid, pid=1)
+        for part in range(3):
+            yield Event("task-sent", at, "gen@h", f"sent-{part}-{uuid}", "t", "q")
+
+
+def workers() -> Iterator[Event]:
+    """Thousands of workers a second, of names that nobody had before."""
+    for number in range(60_000):
+        name, at = f"celery@pod-{number}", EPOCH + number / TICK
+        yield Event("worker-online", at, name, pid=1, freq=2.0, active=0, processed=0, sw_ver="5.7.0")
+        yield Event("task-received", at, name, str(number % 1_000), "t", pid=1)
+        yield Event("task-started", at, name, str(number % 1_000), pid=1)
+
+
+def names() -> Iterator[Event]:
+    """A producer that makes up tasks, queues, exceptions and types of events."""
+    for number in range(100_000):
+        uuid, at, made_up = str(number), EPOCH + number / TICK, f"{number:0{LONG}}"
+        yield Event("task-sent", at, "gen@h", uuid, f"t{made_up}", f"q{made_up}")
+        yield Event("task-started", at, "w@h", uuid, pid=1)
+        yield Event("task-failed", at, "w@h", uuid, pid=1, exception=f"E{made_up}('no')")
+        yield Event(f"x{made_up}", at, "w@h", uuid, pid=1)
+
+
+def resident() -> float:
+    """Megabytes that this process has in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_SIZE / 1e6
+
+
+class House:
+    """The pipeline after the decoder, with the bounds of the settings."""
+
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+        self.fleet = Fleet(self.recorder.record, worker_timeout=1.0)
+        self.tracker = Tracker(self.recorder.record, self.fleet)
+        self.page = Page()
+        self.clock = Instant(EPOCH, 0.0)
+
+    def flood(self, events: Iterator[Event]) -> Iterator[dict[str, float]]:
+        """Handle events, and tell from time to time what that takes."""
+        for number, event in enumerate(events, 1):
+            self.tracker.handle(event, self.clock)
+            if number % TICK == 0:
+                self.clock = Instant(self.clock.wall + 1, self.clock.monotonic + 1)
+                self.tracker.tick(self.clock)
+                gauges.write(self.recorder, self.tracker, self.clock.wall)
+            if number % SOME_TIME == 0:
+                yield self.measure()
+
+    def measure(self) -> dict[str, float]:
+        """What is kept, and served."""
+        page = len(self.page.render([self.recorder], live=[True]))
+        series = self.recorder.series.values()
+        return {
+            "resident": resident(),
+            "page": page / 1e6,
+            "tracked": len(self.tracker),
+            "workers": len(list(self.fleet)),
+            "series": max(len(each.values) + len(each.histograms) for each in series),
+            "overflow": sum(self.recorder[observer.SERIES_OVERFLOW].values.values()),
+            "evicted": sum(self.recorder[observer.TRACKER_EVICTIONS].values.values()),
+        }
+
+
+if __name__ == "__main__":
+    flood = {"tasks": tasks, "workers": workers, "names": names}[sys.argv[1]]()
+    print(json.dumps(list(House().flood(flood))))
