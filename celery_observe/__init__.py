@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["__version__"]
+from typing import Any
+
+__all__ = ["__version__", "instrument"]
 
 __version__ = "0.1.0"
+
+
+def instrument(app: Any = None, **settings: Any) -> None:
+    """Measure the tasks that this process executes and publishes; see `celery_observe.worker.instrumentation`."""
+    # What it needs is imported here, so that importing the package costs nothing.
+    from celery_observe.worker import instrumentation  # noqa: PLC0415
+
+    instrumentation.instrument(app, **settings)

@@ -6,9 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-import structlog
-
 from celery_observe.fleet import MAX_WORKERS
+from celery_observe.logs import log
 from celery_observe.probes.workers import WorkersProbe
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ _ASK_PAUSE = 1.0
 """Seconds between two questions to workers, at the least."""
 _SILENT_AFTER = 10.0
 """Seconds without any event after which a worker that said it sends them is called silent."""
-
-log = structlog.get_logger()
 
 
 class Asker(threading.Thread):

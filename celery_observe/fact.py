@@ -212,7 +212,7 @@ class WorkerReported(Fact):
 
     worker: str
     reserved: int
-    scheduled: int
+    scheduled: int | None
     prefetch: int | None
     slots: int | None
     connected: int

@@ -9,15 +9,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-import structlog
-
 from celery_observe.errors import CeleryObserveError
 from celery_observe.fact import Fact, PluginRan
+from celery_observe.logs import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = structlog.get_logger()
 
 REPEAT_AFTER = 60.0
 """Seconds after which a failure that goes on is logged again."""

@@ -10,8 +10,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-import structlog
-
 from celery_observe import gauges
 from celery_observe.fleet import Fleet, Instant
 from celery_observe.journal import Journal
@@ -36,8 +34,6 @@ RETRY = 1.0
 STALE_AFTER = 15.0
 """Seconds without a tick after which what is told of this moment is not told any more."""
 DEAD_AFTER = 30.0
-
-log = structlog.get_logger()
 
 
 class Listener(threading.Thread):

@@ -12,6 +12,26 @@ from structlog.typing import Processor
 
 from celery_observe.masking import mask
 
+_global = structlog.get_logger()
+_hosted = False
+
+
+class Logger:
+    """Logs as this process is configured to: as `configure` says, or, in a user's process, as its `logging` does."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_in_host if _hosted else _global, name)
+
+
+log = Logger()
+"""The logger of the whole package."""
+
+
+def be_hosted() -> None:
+    """Log through the logger `celery_observe` of the standard library from now on, and leave structlog to the user."""
+    global _hosted  # noqa: PLW0603 - of the process, as logging is
+    _hosted = True
+
 
 def mask_entry(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Mask the secrets of a log entry; a structlog processor."""
@@ -31,7 +51,7 @@ def configure(level: str, form: str) -> None:
     structlog.configure(
         processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=structlog.stdlib.LoggerFactory(ignore_frame_names=[__name__]),
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -56,3 +76,15 @@ def _renderer(form: str) -> Processor:
     return structlog.dev.ConsoleRenderer(
         colors=colours, exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
     )
+
+
+_in_host = structlog.wrap_logger(
+    logging.getLogger(__package__),
+    processors=[
+        structlog.stdlib.filter_by_level,
+        structlog.processors.format_exc_info,
+        mask_entry,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback, pad_event_to=0),
+    ],
+    wrapper_class=structlog.stdlib.BoundLogger,
+)

@@ -7,7 +7,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics_text
 
@@ -17,6 +16,7 @@ from celery_observe.broker import socket_path
 from celery_observe.exposition import Exposition, Readiness
 from celery_observe.guard import Guard
 from celery_observe.listener import Listener
+from celery_observe.logs import log
 from celery_observe.metrics import observer
 from celery_observe.names import first_match
 from celery_observe.page import Page
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from celery_observe.metrics import Family
     from celery_observe.settings import BrokerSettings, Settings
 
-log = structlog.get_logger()
 
 _SAVE_INTERVAL = 1.0
 """Seconds between two writes of the state file."""

@@ -14,12 +14,11 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import structlog
-
 from celery_observe import gauges
 from celery_observe.cause import UNKNOWN
 from celery_observe.event import Decoder, Event, Malformed, Snapshot
 from celery_observe.fleet import Fleet, Instant
+from celery_observe.logs import log
 from celery_observe.metrics import observer, tasks
 from celery_observe.names import first_match, label_rules
 from celery_observe.recorder import OTHER, Recorder
@@ -56,8 +55,6 @@ RECONNECT_HOLD = 0.5
 workers are only coming back too, or what they run is known but for what they took meanwhile."""
 HELD_BYTES = 32 * 1024 * 1024
 """Bodies held back while workers are asked; past that they are read at once."""
-
-log = structlog.get_logger()
 
 
 class Reader(threading.Thread):

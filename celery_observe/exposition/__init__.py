@@ -16,7 +16,6 @@ from pathlib import Path
 from socket import AF_INET6, AI_PASSIVE, SOCK_STREAM
 from typing import Any, Protocol
 
-import structlog
 from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
 
@@ -35,6 +34,7 @@ from celery_observe.exposition.endpoints import (
 )
 from celery_observe.exposition.server import SWEEP_INTERVAL, Listener, Server, bounded_server
 from celery_observe.exposition.tls import server_context
+from celery_observe.logs import log
 
 __all__ = ["Exposition", "HttpSettings", "Page", "Readiness"]
 
@@ -52,8 +52,6 @@ FIXES: dict[int | None, str] = {
 }
 
 File = str | PathLike[str] | None
-
-log = structlog.get_logger()
 
 
 class HttpSettings(Protocol):

@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import msgspec
-import structlog
 from tornado.web import HTTPError, RequestHandler
 
 from celery_observe.exposition.access import Access
 from celery_observe.exposition.landing import CONTENT_SECURITY_POLICY, landing_page
 from celery_observe.exposition.negotiation import OPENMETRICS, accepts_gzip, content_type
+from celery_observe.logs import log
 
 GZIP_LEVEL = 1
 """A page of metrics shrinks twentyfold at the cheapest level already."""
@@ -30,8 +30,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-
-log = structlog.get_logger()
 
 
 class Page(Protocol):

@@ -9,7 +9,6 @@ import socket
 import ssl
 from typing import Any
 
-import structlog
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate
 from tornado.iostream import IOStream, SSLIOStream
@@ -18,6 +17,7 @@ from tornado.web import Application
 
 from celery_observe.exposition.connections import Connections
 from celery_observe.exposition.watched import Watched
+from celery_observe.logs import log
 
 MAX_CONNECTIONS = 128
 """Far more than there are scrapers, and far fewer than file descriptors."""
@@ -49,8 +49,6 @@ EXHAUSTED_PAUSE = 0.5
 
 WARNING_INTERVAL = 60.0
 """Seconds between two warnings about the same thing."""
-
-log = structlog.get_logger()
 
 
 class Server(HTTPServer):

@@ -6,14 +6,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import structlog
-
 from celery_observe.errors import ExpositionError
+from celery_observe.logs import log
 
 Content = TypeVar("Content")
 Stamp = tuple[tuple[int, int, int] | None, ...]
-
-log = structlog.get_logger()
 
 
 class Watched(Generic[Content]):

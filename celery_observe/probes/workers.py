@@ -15,7 +15,6 @@ import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-import structlog
 from kombu import Consumer, Producer, Queue
 from kombu.exceptions import KombuError
 
@@ -23,6 +22,7 @@ from celery_observe.app import celery_app
 from celery_observe.broker import AMQP, REDIS
 from celery_observe.errors import ProbeError
 from celery_observe.event import Snapshot, snapshot
+from celery_observe.logs import log
 from celery_observe.masking import mask_text
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ _CONNECT_TIMEOUT = 2.0
 """Seconds that connecting may take."""
 _IO_TIMEOUT = 3.0
 """Seconds that the broker may take for anything else."""
-
-log = structlog.get_logger()
 
 
 class Answers(NamedTuple):

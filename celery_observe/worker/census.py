@@ -1,0 +1,90 @@
+"""What a worker's main process knows of its consumer, pool and tasks, read each second and without a broadcast.
+
+Read by a thread of ours beside the main thread: every container is copied in one step of the interpreter, and nothing
+of Celery's is called that locks, waits or changes anything.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery import __version__
+from celery.worker import state
+
+from celery_observe.report import LISTED_AT_ONCE, Beat, Limit, Listing, Running
+from celery_observe.worker.headers import PUBLISHED, RECEIVED
+from celery_observe.worker.queues import queue_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from celery_observe.report import AnyReport
+    from celery_observe.worker.children import Children
+    from celery_observe.worker.pulse import Pulse
+
+
+def census(worker: Any, pulse: Pulse, children: Children, *, leaving: bool = False) -> Iterator[AnyReport]:
+    """Yield what is to be reported of a ``WorkController``: what it executes, and then itself."""
+    now = time.time()
+    active = [request for reference in tuple(state.active_requests.data) if (request := reference()) is not None]
+    running = [_running(request) for request in active if request.time_start is not None]
+    for start in range(0, len(running), LISTED_AT_ONCE):
+        yield Listing(now, worker.hostname, running[start : start + LISTED_AT_ONCE])
+    consumer = worker.consumer
+    yield Beat(
+        timestamp=now,
+        hostname=worker.hostname,
+        pid=os.getpid(),
+        active=len(active),
+        processed=state.all_total_count[0],
+        listed=len(running),
+        leaving=leaving,
+        loadavg=list(os.getloadavg()),
+        version=__version__,
+        queues=list(worker.app.amqp.queues.consume_from),
+        reserved=max(0, len(state.reserved_requests) - len(active)),
+        scheduled=_scheduled(consumer),
+        prefetch=getattr(getattr(consumer, "qos", None), "value", None),
+        slots=getattr(worker.pool, "num_processes", None),
+        connected=pulse.is_consuming,
+        restarts=max(0, getattr(consumer, "restart_count", 0)),
+        limits=list(_limits(consumer)),
+        spawned=children.spawned,
+        exits=children.exits(),
+    )
+
+
+def _running(request: Any) -> Running:
+    fields = request.request_dict
+    return Running(
+        uuid=request.id,
+        name=request.name,
+        started=request.time_start,
+        queue=queue_names.of(request.delivery_info),
+        retries=fields.get("retries") or 0,
+        published=fields.get(PUBLISHED),
+        received=fields.get(RECEIVED),
+        eta=fields.get("eta"),
+    )
+
+
+def _scheduled(consumer: Any) -> int | None:
+    """Return how many tasks wait for their ETA. Celery keeps them apart from 5.7 on; before, the timer has them."""
+    apart = getattr(state, "scheduled_requests", None)
+    if apart is not None:
+        return len(apart)
+    timer = getattr(consumer, "timer", None)
+    waiting = getattr(getattr(timer, "schedule", timer), "_queue", None)
+    if waiting is None:
+        return None
+    entries = (scheduled.entry for scheduled in list(waiting))
+    return sum(1 for entry in entries if entry.args and hasattr(entry.args[0], "request_dict"))
+
+
+def _limits(consumer: Any) -> Iterator[Limit]:
+    """Yield the rate limits in force, whether set by the task or by remote control."""
+    for name, bucket in dict(getattr(consumer, "task_buckets", ())).items():
+        if bucket is not None:
+            yield Limit(name, bucket.fill_rate, len(bucket.contents))

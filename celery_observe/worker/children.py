@@ -1,0 +1,65 @@
+"""The children of the pool: how many were started, and how they have gone."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from typing import Any
+
+from kombu.asynchronous import get_event_loop
+
+_RECYCLED = 155
+"""billiard's EX_RECYCLE: the child has reached ``max_tasks_per_child`` or ``max_memory_per_child``."""
+
+
+class Children:
+    """Watches the processes that the pool makes. billiard reaps them; this only reads what it has found."""
+
+    def __init__(self) -> None:
+        self.spawned = 0
+        self._living: list[Any] = []
+        self._exits: Counter[str] = Counter()
+
+    def expect(self, sender: Any, **_: Any) -> None:
+        """Take note that the pool is about to make a child, and look at it as soon as the main loop turns."""
+        self.spawned += 1
+        hub = get_event_loop()
+        if hub is not None:
+            hub.call_soon(self._meet, sender)
+
+    def _meet(self, pool: Any) -> None:
+        known = set(map(id, self._living))
+        self._living += [child for child in list(pool._pool) if id(child) not in known]  # noqa: SLF001 - billiard's list
+
+    def exits(self) -> dict[str, int]:
+        """Return how many have gone since the worker started, by reason."""
+        for child in self._living.copy():
+            code = _exit_code(child)
+            if code is not None:
+                self._exits[_reason(code)] += 1
+                self._living.remove(child)
+        return dict(self._exits)
+
+    @property
+    def extinct(self) -> bool:
+        """Whether there were children and none lives."""
+        return bool(self._living) and all(_exit_code(child) is not None for child in self._living.copy())
+
+
+def _exit_code(child: Any) -> int | None:
+    """Return what billiard has reaped, without reaping: its own accounts would miss what we took."""
+    return getattr(getattr(child, "_popen", None), "returncode", None)
+
+
+def _reason(code: int) -> str:
+    """Name an exit code: exited, recycled, failed, or the signal that killed."""
+    if code < 0:
+        return _signal_name(-code)
+    return {0: "exited", _RECYCLED: "recycled"}.get(code, "failed")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name.lower()
+    except ValueError:
+        return "signal"

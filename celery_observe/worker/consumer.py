@@ -1,0 +1,136 @@
+"""The handlers that run in the worker's main process: what it takes in, refuses, revokes, cancels and kills.
+
+Pool children report what they execute. The main process reports the ends that they cannot: of tasks that never started,
+and of those whose child it killed or lost.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import Reject
+
+from celery_observe.fact import Cause, Outcome
+from celery_observe.report import Execution, Reception, Refusal
+from celery_observe.worker import executions
+from celery_observe.worker.guard import harmless
+from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
+from celery_observe.worker.queues import queue_names
+from celery_observe.worker.reporter import reporter
+
+if TYPE_CHECKING:
+    from celery_observe.cause import Failure
+
+_requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+"""The requests that this worker holds, by task id: Celery forgets one before it tells of its failure."""
+
+
+def received(request: Any, **_: Any) -> None:
+    """Report a message for a task, and note when it came."""
+    now = time.time()
+    request.request_dict[RECEIVED] = now
+    _requests[request.id] = request
+    info = request.delivery_info
+    priority = info.get("priority")
+    reporter.send(
+        Reception(
+            timestamp=now,
+            hostname=request.hostname,
+            name=request.name,
+            queue=queue_names.of(info),
+            priority=priority if isinstance(priority, int) and 0 <= priority <= 255 else None,  # noqa: PLR2004 - an octet
+            redelivered=bool(info.get("redelivered")),
+        )
+    )
+    if request.task.acks_late:
+        _watch_rejection(request)
+
+
+def _watch_rejection(request: Any) -> None:
+    """Notice that a message acknowledged late goes back to the queue, of which no signal tells."""
+    reject, reference = request.on_reject, weakref.ref(request)
+
+    def on_reject(logger: Any, errors: Any, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
+        reject(logger, errors, requeue)
+        _rejected(reference(), requeue=requeue)
+
+    request.on_reject = on_reject
+
+
+@harmless
+def _rejected(request: Any, *, requeue: bool) -> None:
+    _report(request, request.request_dict, Outcome.REJECTED, requeued=requeue)
+
+
+def failed(sender: Any, task_id: str, exception: BaseException, einfo: Any = None, **_: Any) -> None:
+    """Note the cause of a failure where it happened; report it from here if that is a child that is gone."""
+    if executions.is_executing(sender):
+        executions.note_failure(sender, exception, einfo)
+    elif not isinstance(exception, Reject):
+        request = _requests.get(task_id)
+        if request is not None:
+            _report(request, request.request_dict, Outcome.FAILED, executions.explain(exception, einfo))
+
+
+def retried(sender: Any, request: Any, einfo: Any = None, **_: Any) -> None:
+    """Report a task that was cancelled, or retried because its child was lost; other retries are their child's."""
+    if not executions.is_executing(sender):
+        outcome = Outcome.CANCELLED if einfo is None else Outcome.RETRIED
+        _report(_requests.get(request.id), vars(request), outcome)
+
+
+def revoked(request: Any, terminated: bool = False, expired: bool = False, **_: Any) -> None:  # noqa: FBT001, FBT002 - a signal's
+    """Report a task that was revoked: before it started, or while it ran."""
+    before = Outcome.EXPIRED if expired else Outcome.REVOKED
+    outcome = Outcome.TERMINATED if terminated else before
+    _report(_requests.get(request.id), vars(request), outcome)
+
+
+def unknown(sender: Any, message: Any, name: str, id: str, **_: Any) -> None:  # noqa: A002 - a signal's
+    """Report a message for a task that this worker does not have."""
+    reporter.send(
+        Execution(
+            timestamp=time.time(),
+            hostname=sender.hostname,
+            uuid=id,
+            name=name,
+            outcome=Outcome.UNREGISTERED,
+            queue=queue_names.of(message.delivery_info),
+            retries=(message.headers or {}).get("retries") or 0,
+            exception="NotRegistered",
+            cause=Cause.UNREGISTERED,
+        )
+    )
+
+
+def refused(sender: Any, **_: Any) -> None:
+    """Report a message that is no task."""
+    reporter.send(Refusal(time.time(), sender.hostname))
+
+
+def _report(
+    request: Any, fields: dict[str, Any], outcome: Outcome, failure: Failure | None = None, *, requeued: bool = False
+) -> None:
+    """Report the end of an attempt from its request, if it is still there, and the fields of its message."""
+    started = request.time_start if request is not None else None
+    reporter.send(
+        Execution(
+            timestamp=time.time(),
+            hostname=fields.get("hostname") or reporter.hostname,
+            uuid=fields["id"],
+            name=fields.get("shadow") or fields["task"],
+            outcome=outcome,
+            queue=queue_names.of(fields.get("delivery_info")),
+            retries=fields.get("retries") or 0,
+            started=started,
+            published=fields.get(PUBLISHED),
+            first_published=fields.get(FIRST_PUBLISHED),
+            received=fields.get(RECEIVED),
+            eta=fields.get("eta"),
+            requeued=requeued,
+            exception=failure.exception if failure else None,
+            cause=failure.cause if failure else None,
+        )
+    )

@@ -1,0 +1,133 @@
+"""The handlers that run for each attempt, where it is executed: in a pool child, thread or greenlet.
+
+``task_prerun`` notes the time, ``task_failure`` the cause, ``task_postrun`` reports. What is noted stands in the
+request's own context (``task.request``), which each execution has for itself in every pool.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionWithTraceback
+
+from celery_observe.cause import Failure, diagnose
+from celery_observe.fact import Outcome
+from celery_observe.report import Execution
+from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
+from celery_observe.worker.queues import queue_names
+from celery_observe.worker.reporter import reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NOTE = "_celery_observe"
+_OUTCOMES = {
+    "SUCCESS": Outcome.SUCCEEDED,
+    "FAILURE": Outcome.FAILED,
+    "RETRY": Outcome.RETRIED,
+    "REJECTED": Outcome.REJECTED,
+    "IGNORED": Outcome.IGNORED,
+}
+_REPLACED = "Replaced by new task"
+"""What ``Task.replace`` raises Ignore with (``celery/app/task.py``)."""
+_KIB = 1024
+
+
+class _Note:
+    """What is known of an attempt while it executes."""
+
+    __slots__ = ("clock", "cpu", "failure", "started")
+
+    def __init__(self, cpu: float | None) -> None:
+        self.started = time.time()
+        self.clock = time.perf_counter()
+        self.cpu = cpu
+        self.failure: Failure | None = None
+
+
+class Meter:
+    """Measures what an attempt uses, if asked to."""
+
+    clock: Callable[[], float] | None = None
+    """The CPU clock to read: of the process in prefork children, which execute one task at a time, else of the
+    thread; None if not asked to, and where greenlets share a thread."""
+
+    def cpu(self) -> float | None:
+        """Return the CPU seconds used until now."""
+        return self.clock() if self.clock is not None else None
+
+    def memory(self) -> int | None:
+        """Return the bytes that this process has grown to at the most (``ru_maxrss``, getrusage(2))."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB if self.clock is not None else None
+
+
+meter = Meter()
+"""The one of this process and its children."""
+
+
+def begin(task: Any, **_: Any) -> None:
+    """Note the start of an attempt. Eager tasks are calls: no message, no queue, no attempt."""
+    request = task.request_stack.top
+    if not request.is_eager:
+        vars(request)[_NOTE] = _Note(meter.cpu())
+
+
+def is_executing(task: Any) -> bool:
+    """Tell whether this task is being executed here, so that its end will be reported here too."""
+    request = task.request_stack.top
+    return request is not None and _NOTE in vars(request)
+
+
+def note_failure(task: Any, exception: BaseException, einfo: Any) -> None:
+    """Note why the attempt that is being executed here fails."""
+    vars(task.request_stack.top)[_NOTE].failure = explain(exception, einfo)
+
+
+def explain(exception: BaseException, einfo: Any) -> Failure:
+    """Name an exception and its cause; its text, which may hold arguments, is not looked at."""
+    if isinstance(exception, ExceptionWithTraceback):
+        exception = exception.exc
+    name = getattr(exception, "exc_cls_name", None) or type(exception).__name__
+    return diagnose(f"{name}()", str(getattr(einfo, "traceback", "") or ""))
+
+
+def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
+    """Report the end of an attempt. One that was interrupted has no state: the main process, which did it, tells."""
+    request = task.request_stack.top
+    fields = vars(request)
+    note: _Note | None = fields.pop(_NOTE, None)
+    outcome = _OUTCOMES.get(state or "")
+    if note is None or outcome is None:
+        return
+    failure = note.failure if outcome is Outcome.FAILED else None
+    cpu = meter.cpu()
+    reporter.send(
+        Execution(
+            timestamp=time.time(),
+            hostname=request.hostname or reporter.hostname,
+            uuid=task_id,
+            name=request.shadow or task.name,
+            outcome=_exactly(outcome, retval),
+            queue=queue_names.of(request.delivery_info),
+            retries=request.retries or 0,
+            started=note.started,
+            runtime=time.perf_counter() - note.clock,
+            published=fields.get(PUBLISHED),
+            first_published=fields.get(FIRST_PUBLISHED),
+            received=fields.get(RECEIVED),
+            eta=request.eta,
+            requeued=outcome is Outcome.REJECTED and bool(getattr(retval, "requeue", False)),
+            exception=failure.exception if failure else None,
+            cause=failure.cause if failure else None,
+            cpu=cpu - note.cpu if cpu is not None and note.cpu is not None else None,
+            memory=meter.memory(),
+        )
+    )
+
+
+def _exactly(outcome: Outcome, retval: Any) -> Outcome:
+    if outcome is Outcome.IGNORED and getattr(retval, "args", ())[:1] == (_REPLACED,):
+        return Outcome.REPLACED
+    return outcome

@@ -1,0 +1,44 @@
+"""The guard of our code inside users' processes: whatever fails in it is counted, and the task goes on.
+
+With ``celery_observe.guard`` the only place that catches ``Exception``. It neither logs nor locks: it runs for each
+task, and in children forked while other threads may hold locks.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from celery_observe.worker.reporter import reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+
+
+def harmless(call: Callable[P, None]) -> Callable[P, None]:
+    """Return what runs a call and swallows whatever it raises."""
+
+    @wraps(call)
+    def run(*args: P.args, **named: P.kwargs) -> None:
+        try:
+            call(*args, **named)
+        except Exception:
+            reporter.errors += 1
+
+    return run
+
+
+def handler(call: Callable[..., None]) -> Callable[..., None]:
+    """Return a harmless receiver of a signal, which does nothing while we are turned off."""
+
+    def receive(**named: Any) -> None:
+        if reporter.off:
+            return
+        try:
+            call(**named)
+        except Exception:
+            reporter.errors += 1
+
+    return receive

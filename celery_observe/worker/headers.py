@@ -1,0 +1,10 @@
+"""The headers that we add to messages: all times in Unix seconds. They travel to the task as part of its request."""
+
+from __future__ import annotations
+
+PUBLISHED = "celery_observe_published"
+"""When the message was published."""
+FIRST_PUBLISHED = "celery_observe_first_published"
+"""When that of the task's first attempt was."""
+RECEIVED = "celery_observe_received"
+"""When the worker received it; added by its main process for the pool."""

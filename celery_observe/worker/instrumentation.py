@@ -1,0 +1,136 @@
+"""``instrument``: connects our handlers to Celery's signals, in whatever kind of process this is.
+
+Celery's signals belong to the process, not to an app, and everything that needs an app waits until a worker or beat
+brings its own; so this may come before or after the app is made or configured, and again.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps, signals
+from celery.concurrency import get_implementation
+
+from celery_observe.broker import socket_path
+from celery_observe.errors import SettingsError
+from celery_observe.settings import SETTINGS, Settings, is_disabled, load
+from celery_observe.worker import consumer, executions, publisher
+from celery_observe.worker.children import Children
+from celery_observe.worker.guard import handler, harmless
+from celery_observe.worker.queues import queue_names
+from celery_observe.worker.reporter import reporter
+
+if TYPE_CHECKING:
+    from celery_observe.worker.resident import Resident
+
+log = logging.getLogger(__name__)
+
+_given: dict[str, Any] = {}
+_children = Children()
+
+_CPU_CLOCKS = {"prefork": time.process_time, "solo": time.thread_time, "thread": time.thread_time}
+"""By pool: a prefork child executes one task at a time; greenlets share a thread, which cannot be divided."""
+
+
+def instrument(app: Any = None, **settings: Any) -> None:
+    """Measure the tasks that this process executes, and those that it publishes.
+
+    Call it once per process, anywhere; a second call adds settings. In a worker's main process it serves
+    ``/metrics``, ``/healthz`` and ``/readyz``, unless there is a ``sidecar`` to report to. Other processes (web, beat)
+    stamp what they publish, and report it to the sidecar if there is one.
+
+    Args:
+        app: the Celery app, or none: signals belong to the process.
+        settings: as in ``docs/settings.md``, above all ``port``, ``host``, ``sidecar``, ``families`` and ``resource``;
+            what is not given comes from ``CELERY_OBSERVE_*``.
+
+    It never raises: a wrong setting is logged, and nothing is measured. ``CELERY_OBSERVE_DISABLED=1`` turns it off.
+    """
+    if is_disabled():
+        return
+    _given.update(settings)
+    found = _settings()
+    if found is None:
+        return
+    path = socket_path(found.sidecar) if found.sidecar else None
+    if path is not None and not reporter.has_listener:
+        reporter.connect_to(path)
+    for signal, receiver in _RECEIVERS:
+        signal.connect(receiver, weak=False)
+    publisher.watch_failures(app)
+
+
+def _settings() -> Settings | None:
+    unknown = sorted(_given.keys() - SETTINGS.keys())
+    if unknown:
+        log.error("nothing is measured: instrument() has no setting %s", ", ".join(unknown))
+        return None
+    try:
+        return load(_given, instrumented=True)
+    except SettingsError as error:
+        log.error("nothing is measured: %s", error)  # noqa: TRY400 - the message says all
+        return None
+
+
+def _prepare(sender: Any, **_: Any) -> None:
+    """Make ready what the pool's children inherit, and have the worker start and stop the rest with itself."""
+    settings = _settings()
+    if settings is None:
+        return
+    from celery_observe.worker import commands, resident  # noqa: F401, PLC0415 - publishers do without
+
+    queue_names.declare(sender.app.amqp.queues.consume_from.values())
+    pool = get_implementation(sender.pool_cls).__module__.rpartition(".")[2]
+    executions.meter.clock = _CPU_CLOCKS.get(pool) if settings.resource else None
+    guest = resident.Resident(sender, settings, _children)
+    guest.prepare()
+    sender.app.steps["worker"].add(_step_for(guest))
+    sender.app.steps["consumer"].add(guest.pulse.step())
+    signals.worker_shutdown.connect(harmless(lambda **_: guest.stop()), weak=False)
+
+
+def _step_for(guest: Resident) -> type[bootsteps.StartStopStep]:
+    class ResidentStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+        """Starts our thread once the pool has its first children."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        @harmless
+        def start(self, _worker: Any) -> None:
+            guest.start()
+
+        def stop(self, _worker: Any) -> None:
+            """Leave that to worker_shutdown: tasks still end while the pool is being joined."""
+
+        terminate = stop
+
+    return ResidentStep
+
+
+def _name_beat(sender: Any, **_: Any) -> None:
+    reporter.hostname = f"beat@{socket.gethostname()}"
+    queue_names.declare(sender.app.amqp.queues.values())
+
+
+# All at once: Celery's tracers look whether a signal has receivers when they are built.
+_RECEIVERS = tuple(
+    (signal, handler(call))
+    for signal, call in (
+        (signals.before_task_publish, publisher.stamp),
+        (signals.after_task_publish, publisher.published),
+        (signals.task_prerun, executions.begin),
+        (signals.task_postrun, executions.end),
+        (signals.task_failure, consumer.failed),
+        (signals.task_received, consumer.received),
+        (signals.task_retry, consumer.retried),
+        (signals.task_revoked, consumer.revoked),
+        (signals.task_unknown, consumer.unknown),
+        (signals.task_rejected, consumer.refused),
+        (signals.worker_before_create_process, _children.expect),
+        (signals.worker_init, _prepare),
+        (signals.beat_init, _name_beat),
+    )
+)

@@ -1,0 +1,104 @@
+"""The handlers that run where tasks are published: web processes, beat, and workers themselves.
+
+Each message gets the time of its publish as a header, by which its worker knows the wait. A retry carries the headers
+of the attempt before, so the time is overwritten, never defaulted, and that of the first publish is kept.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from celery.app.amqp import AMQP
+
+from celery_observe.report import Publication
+from celery_observe.worker.guard import harmless
+from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
+from celery_observe.worker.queues import queue_names
+from celery_observe.worker.reporter import reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+
+def stamp(headers: dict[str, Any], **_: Any) -> None:
+    """Write the time of the publish into the headers of a message, just before it is published."""
+    now = time.time()
+    headers[PUBLISHED] = now
+    headers.pop(RECEIVED, None)
+    if not headers.get("retries"):
+        headers[FIRST_PUBLISHED] = now
+
+
+def published(sender: str, headers: dict[str, Any], exchange: str, routing_key: str, **_: Any) -> None:
+    """Report a message that was published."""
+    if not reporter.has_listener:
+        return
+    now = time.time()
+    seconds = now - headers[PUBLISHED] if PUBLISHED in headers else None
+    reporter.send(Publication(now, _hostname(), sender, _queue(exchange, routing_key), seconds))
+
+
+def watch_failures(app: Any = None) -> None:
+    """Notice publishes that raise, of which no signal tells: wrap what publishes.
+
+    ``AMQP.send_task_message`` is made by ``_create_task_sender`` when an app first publishes
+    (``celery/app/amqp.py``, the same from 5.3 to 5.7); a Celery without it reports no failures. An ``app`` that has
+    published already has made its own.
+    """
+    create = getattr(AMQP, "_create_task_sender", None)
+    if create is None or hasattr(create, "__wrapped__"):
+        return
+
+    @wraps(create)
+    def create_watched(amqp: AMQP) -> Callable[..., Any]:
+        return _watched(create(amqp))
+
+    AMQP._create_task_sender = create_watched  # noqa: SLF001 - the one place through which all publishes go
+    made = vars(vars(app).get("amqp", object)).get("send_task_message") if app is not None else None
+    if made is not None:
+        app.amqp.send_task_message = _watched(made)
+
+
+def _watched(send: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(send)
+    def send_task_message(producer: Any, name: str, *args: Any, **named: Any) -> Any:
+        with _Watch(name, named):
+            return send(producer, name, *args, **named)
+
+    return send_task_message
+
+
+class _Watch:
+    """Reports what leaves it by an exception; the exception goes on."""
+
+    __slots__ = ("_name", "_named")
+
+    def __init__(self, name: str, named: dict[str, Any]) -> None:
+        self._name = name
+        self._named = named
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None) -> None:
+        """Report the class of the exception, if there is one."""
+        if kind is not None and reporter.has_listener:
+            _failed(self._name, self._named.get("queue"), kind.__name__)
+
+
+@harmless
+def _failed(name: str, queue: Any, exception: str) -> None:
+    queue = str(getattr(queue, "name", queue)) if queue else None
+    reporter.send(Publication(time.time(), _hostname(), name, queue, exception=exception))
+
+
+def _queue(exchange: str | None, routing_key: str | None) -> str | None:
+    return queue_names[exchange or "", routing_key or ""]
+
+
+def _hostname() -> str:
+    return reporter.hostname or f"publisher@{socket.gethostname()}"

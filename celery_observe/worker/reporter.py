@@ -1,0 +1,109 @@
+"""Sends reports from any thread, greenlet or forked child of a process, without ever waiting.
+
+A report is one message on a Unix socket: the end of a pair that the worker made before it forked, or a connection to a
+sidecar. If the socket is full or nobody is there the report is dropped and counted; the next that gets through tells.
+"""
+
+from __future__ import annotations
+
+import _socket
+import mmap
+import time
+from typing import TYPE_CHECKING
+
+from celery_observe.report import AnyReport, Loss, encode
+
+if TYPE_CHECKING:
+    import socket
+
+_FLAGS = _socket.MSG_DONTWAIT | getattr(_socket, "MSG_NOSIGNAL", 0)
+_RETRY = 1.0
+"""Seconds between two attempts to connect to a sidecar."""
+
+
+class Reporter:
+    """Where the reports of this process go: nowhere until told."""
+
+    def __init__(self) -> None:
+        self.hostname = ""
+        """The worker's node name; empty outside workers."""
+        self.dropped = 0
+        """Reports dropped since the last that got through."""
+        self.errors = 0
+        """Handlers that failed since then."""
+        self._path: str | None = None
+        # Not the class of the module `socket`: gevent and eventlet replace that by one that may switch greenlets.
+        self._socket: _socket.socket | None = None
+        self._retry_at = 0.0
+        self._switch = mmap.mmap(-1, 1)  # one page that all children share
+
+    @property
+    def off(self) -> bool:
+        """Whether reports are turned off, here and in all children."""
+        return self._switch[0] != 0
+
+    def turn(self, *, off: bool) -> None:
+        """Turn reports off or on, here and in all children."""
+        self._switch[0] = int(off)
+
+    @property
+    def has_listener(self) -> bool:
+        """Whether there is anybody to report to."""
+        return self._socket is not None or self._path is not None
+
+    def write_to(self, sock: socket.socket) -> None:
+        """Report over the writing end of a pair, from now on and in all children."""
+        self._path = None
+        self._socket = _socket.socket(fileno=sock.detach())
+
+    def connect_to(self, path: str) -> None:
+        """Report to the sidecar that listens at this address, whether it is there yet or not."""
+        self._path, self._socket = path, None
+        self._connect()
+
+    def send(self, report: AnyReport) -> None:
+        """Send one report, or drop and count it."""
+        sock = self._socket or self._connect()
+        if sock is None:
+            self.dropped += 1
+            return
+        dropped, self.dropped = self.dropped, 0
+        errors, self.errors = self.errors, 0
+        reports = [report]
+        if dropped or errors:
+            reports.append(Loss(report.timestamp, report.hostname, dropped, errors))
+        try:
+            sock.send(encode(reports), _FLAGS)
+        except BlockingIOError:
+            self._take_back(dropped, errors)
+        except OSError:
+            self._take_back(dropped, errors)
+            self._disconnect()
+
+    def _take_back(self, dropped: int, errors: int) -> None:
+        self.dropped += dropped + 1
+        self.errors += errors
+
+    def _connect(self) -> _socket.socket | None:
+        if self._path is None or time.monotonic() < self._retry_at:
+            return None
+        self._retry_at = time.monotonic() + _RETRY
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        try:
+            sock.settimeout(0)
+            sock.connect(self._path)
+        except OSError:
+            sock.close()
+            return None
+        self._socket = sock
+        return sock
+
+    def _disconnect(self) -> None:
+        """Hang up on a sidecar that has gone, to look for it again; a pair has no other address."""
+        if self._path is not None and self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+reporter = Reporter()
+"""The one of this process and its children."""
