@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from celery_observe.fleet import MAX_WORKERS
 from celery_observe.logs import log
-from celery_observe.probes.workers import WorkersProbe
+from celery_observe.probes.workers import Answers, WorkersProbe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from celery_observe.guard import Guard
     from celery_observe.reader import Reader
     from celery_observe.settings import Settings
 
 _ASK_PAUSE = 1.0
 """Seconds between two questions to workers, at the least."""
-_SILENT_AFTER = 10.0
-"""Seconds without any event after which a worker that said it sends them is called silent."""
+_FIRST_PAUSE = 2.0
+"""Seconds after which a worker is asked once more; it doubles each time. One that is just starting answers then."""
 
 
 class Asker(threading.Thread):
@@ -32,74 +35,76 @@ class Asker(threading.Thread):
         self._interval = settings.inspect_interval
         self._enable = settings.enable_events
         self._connected = threading.Event()
-        self._asked: dict[str, float] = {}
+        self._asked: dict[str, _Turn] = {}
         self._asked_all = 0.0
-        self._unheard: dict[str, float] = {}
-        self._warned: set[tuple[str, str]] = set()
+        self._silent: set[str] = set()
+        self._named: set[str] = set()
         reader.on_connect = self._connected.set
 
     def run(self) -> None:
-        """Ask all workers on connect, and later those that the reader wants asked, each once per interval."""
+        """Ask all workers on connect, and later those that the reader wants asked."""
         while not self._reader.stopping.is_set():
-            if self._connected.wait(_ASK_PAUSE):
-                self._connected.clear()
-                self._greet()
-            elif self._reader.connected:
-                self._ask_on()
+            for workers in self._rounds():
+                self._guard.run("workers", partial(self._ask, workers))
 
-    def _greet(self) -> None:
-        """Ask all workers; those that are known first, since they answer at once and events wait for them."""
-        self._asked.clear()
-        if known := self._known():
-            self._ask(known)
-        self._ask(None)
-
-    def _ask_on(self) -> None:
+    def _rounds(self) -> list[set[str] | None]:
+        """Wait a moment, and return whom to ask now: some, or all (None)."""
+        if self._connected.wait(_ASK_PAUSE):
+            self._connected.clear()
+            self._asked.clear()
+            known = self._known()  # these answer at once, and events wait for them
+            return [known, None] if known else [None]
+        if not self._reader.connected:
+            return []
         if self._enable and time.monotonic() - self._asked_all > self._interval:
-            self._ask(None)  # a new worker need not send heartbeats
-        elif due := self._due():
-            self._ask(due)
-        self._warn_of_silent()
+            return [None]  # a new worker need not send heartbeats
+        due = self._due()
+        return [due] if due else []
 
     def _known(self) -> set[str]:
         return {worker.name for worker in self._reader.fleet if worker.up}
 
     def _due(self) -> set[str]:
+        """Return the workers that the reader wants asked and whose turn it is."""
         now = time.monotonic()
-        self._asked = {worker: at for worker, at in self._asked.items() if now - at < self._interval}
-        due = {worker for worker in self._reader.wanted() if worker not in self._asked}
-        self._asked.update(dict.fromkeys(due, now))
+        known = self._asked
+        self._asked = {worker: known.get(worker, _Turn(0.0, _FIRST_PAUSE)) for worker in self._reader.wanted()}
+        due = {worker for worker, turn in self._asked.items() if turn.at <= now}
+        for worker in due:
+            pause = self._asked[worker].pause
+            self._asked[worker] = _Turn(now + pause, min(2 * pause, self._interval))
         return due
 
     def _ask(self, workers: set[str] | None) -> None:
+        """Hand the answers to the reader; none if the question failed, so that it waits no longer."""
         if workers is None:
             self._asked_all = time.monotonic()
-        answers = self._guard.run("workers", lambda: self._probe.ask(workers, enable_events=self._enable))
-        self._reader.inbox.put(answers.snapshots if answers else [])
-        if self._enable and answers:
-            self._note_enabled(answers.enabled, self._known() if workers is None else workers)
+        answers = Answers([], {})
+        try:
+            answers = self._probe.ask(workers, enable_events=self._enable)
+        finally:
+            self._reader.inbox.put(answers.snapshots)
+        if self._enable:
+            self._name_unreached(answers.enabled, self._known() if workers is None else workers)
 
-    def _note_enabled(self, enabled: frozenset[str], expected: set[str]) -> None:
-        """Remember which workers were told to send task events, and say which could not be."""
-        now = time.monotonic()
-        for worker in enabled:
-            self._unheard.setdefault(worker, now)
-        for worker in sorted(expected - enabled):
-            self._warn("worker could not be told to send task events", worker)
+    def _name_unreached(self, enabled: Mapping[str, str | None], expected: set[str]) -> None:
+        """Log, once for each, the workers that refused to send task events, or twice gave no answer."""
+        refused = {worker: reason for worker, reason in enabled.items() if reason is not None}
+        silent = expected - enabled.keys()
+        for worker, reason in sorted((refused | dict.fromkeys(silent & self._silent, "no answer")).items()):
+            self._report(worker, reason)
+        self._silent = self._silent - expected | silent
 
-    def _warn_of_silent(self) -> None:
-        """Name the workers that answer, but whose event dispatcher is off: Celery says ok even so."""
-        now = time.monotonic()
-        for name in [name for name, since in self._unheard.items() if now - since > _SILENT_AFTER]:
-            del self._unheard[name]
-            worker = self._reader.fleet.get(name)
-            if worker is None or worker.ledger.pid is None:
-                self._warn("worker said that it sends task events, but none has come: start it with -E", name)
+    def _report(self, worker: str, reason: str) -> None:
+        if worker not in self._named:
+            if len(self._named) >= MAX_WORKERS:
+                self._named.clear()
+            self._named.add(worker)
+            log.warning("worker could not be told to send task events", worker=worker, reason=reason)
 
-    def _warn(self, text: str, worker: str) -> None:
-        """Log once for each worker."""
-        if len(self._warned) >= MAX_WORKERS:
-            self._warned.clear()
-        if (text, worker) not in self._warned:
-            self._warned.add((text, worker))
-            log.warning(text, worker=worker)
+
+class _Turn(NamedTuple):
+    """When a worker may be asked again, and how long after that once more; in seconds."""
+
+    at: float
+    pause: float

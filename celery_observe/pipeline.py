@@ -173,6 +173,7 @@ class Pipeline:
     def health(self) -> Readiness:
         """Say whether all threads live, and the host is well."""
         reasons = [f"{reader.name} is dead" for reader in self._sources if reader.dead]
+        reasons += [f"{each.name} is dead" for each in (*self._askers, *self._probers) if not each.is_alive()]
         reasons += self._host.ailments() if self._host else []
         return Readiness(ready=not reasons, reasons=tuple(reasons))
 

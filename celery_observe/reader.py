@@ -120,7 +120,9 @@ class Reader(threading.Thread):
             return [f"{self.broker.masked_url}: the reader thread is dead"]
         if self.connected:
             return []
-        return [self._guard.problems.get(self.broker.transport, f"{self.broker.masked_url}: not connected yet")]
+        url = self.broker.masked_url
+        problem = self._guard.problems.get(self.broker.transport, "not connected yet")
+        return [problem if url in problem else f"{url}: {problem}"]
 
     def ledgers(self) -> list[Ledger]:
         """Return what must outlive a restart."""

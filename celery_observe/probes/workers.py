@@ -37,10 +37,10 @@ _IO_TIMEOUT = 3.0
 
 
 class Answers(NamedTuple):
-    """What workers have answered: what each does, and which of them said that they send task events."""
+    """What workers have answered: what each does, and why it cannot send task events (None: it does)."""
 
     snapshots: list[Snapshot]
-    enabled: frozenset[str]
+    enabled: dict[str, str | None]
 
 
 class WorkersProbe:
@@ -62,7 +62,7 @@ class WorkersProbe:
         asked = self._clock()
         tell = ("enable_events",) if enable_events else ()
         replies = self._enquire((*tell, "active", "reserved", "active_queues"), workers)
-        enabled = {name for name, reply in replies.get("enable_events", {}).items() if "ok" in reply}
+        enabled = {name: _refusal(reply) for name, reply in replies.get("enable_events", {}).items()}
         found = []
         for worker, requests in replies["active"].items():
             reserved, queues = replies["reserved"].get(worker, ()), replies["active_queues"].get(worker)
@@ -70,7 +70,7 @@ class WorkersProbe:
                 found.append(snapshot(worker, asked, requests, reserved, queues))
             except (msgspec.ValidationError, AttributeError, TypeError, KeyError) as error:
                 log.warning("worker gave an answer that Celery does not give", worker=worker, error=str(error)[:200])
-        return Answers(found, frozenset(enabled))
+        return Answers(found, enabled)
 
     def _enquire(self, commands: Sequence[str], workers: Collection[str] | None) -> Mapping[str, dict[str, Any]]:
         connection = self._app.connection_for_write(
@@ -146,6 +146,13 @@ class _Inbox:
     def complete(self, workers: Collection[str] | None) -> bool:
         """Say whether all of these workers have answered all commands."""
         return workers is not None and all(replies.keys() >= set(workers) for replies in self.replies.values())
+
+
+def _refusal(reply: Any) -> str | None:
+    """Return why a command failed; Celery says so of workers without -E, heartbeats and gossip."""
+    if isinstance(reply, dict) and "ok" in reply:
+        return None
+    return mask_text(str(reply.get("error", reply) if isinstance(reply, dict) else reply))[:200]
 
 
 def _timeouts(transport: str) -> dict[str, Any]:

@@ -49,6 +49,18 @@ class ImitatedWorker:
         """Send one event."""
         self._dispatcher.send(type_, **fields)
 
+    def publish(self, body: bytes, content_type: str) -> None:
+        """Publish a body where events are published, as it is."""
+        self._dispatcher.producer.publish(
+            body,
+            routing_key="task.started",
+            exchange=self._dispatcher.exchange,
+            declare=[self._dispatcher.exchange],
+            serializer=None,
+            content_type=content_type,
+            content_encoding="utf-8" if "json" in content_type else "binary",
+        )
+
     def beat(self, times: int = 1, type_: str = "worker-heartbeat") -> None:
         """Send heartbeats that tell what was accepted so far; nothing executes at these moments."""
         for _ in range(times):
