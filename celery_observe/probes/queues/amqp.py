@@ -5,21 +5,17 @@ AMQP cannot list queues: those of the app, of the settings, of workers and of ev
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from amqp.exceptions import AMQPError, ChannelError, NotFound
 
 from celery_observe.broker import BrokerSettings
 from celery_observe.connection import REPLY_TIMEOUT, connect, connection_for
-from celery_observe.errors import ProbeError
-from celery_observe.masking import mask_text
 from celery_observe.metrics import Family, queues
 from celery_observe.probes import Observed, Probe, Sample, asks
-from celery_observe.probes.queues.age import oldest_age
+from celery_observe.probes.queues.asking import QueuesProbe
 from celery_observe.probes.queues.management import ManagementQueues, management_of
-from celery_observe.probes.queues.names import QueueNames
 from celery_observe.settings import Settings
 
 _ASK_AGAIN: Final = 60.0
@@ -27,7 +23,7 @@ _ASK_AGAIN: Final = 60.0
 _TIMEOUTS: Final = {"read_timeout": REPLY_TIMEOUT, "write_timeout": REPLY_TIMEOUT}
 
 
-class _Depth(NamedTuple):
+class _Answer(NamedTuple):
     """What a queue answers."""
 
     ready: int
@@ -44,25 +40,14 @@ def rabbitmq_queues(broker: BrokerSettings, settings: Settings, observed: Observ
     return [ManagementQueues(broker, settings, observed, management), amqp] if management else [amqp]
 
 
-class AmqpQueues:
+class AmqpQueues(QueuesProbe):
     """The queues of one virtual host, as far as they are known by name."""
 
     name = "queues.amqp"
     families: tuple[Family, ...] = (queues.WAITING, queues.OLDEST_AGE, queues.CONSUMERS, queues.DEAD_LETTERS)
 
-    def __init__(
-        self,
-        broker: BrokerSettings,
-        settings: Settings,
-        observed: Observed,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.interval = settings.queue_interval
-        self._broker = broker
-        self._observed = observed
-        self._clock = clock
-        self._names = QueueNames(broker, settings)
+    def __init__(self, broker: BrokerSettings, settings: Settings, observed: Observed) -> None:
+        super().__init__(broker, settings, observed)
         self._connection = connection_for(broker, _TIMEOUTS)
         self._channel: Any = None
         self._refused: dict[str, float] = {}
@@ -73,13 +58,11 @@ class AmqpQueues:
         try:
             if self._channel is None:
                 self._connect()
-            depths = {name: self._depth(name) for name in self._names.select(self._found())}
+            answers = {name: self._declare(name) for name in self._names.select(self._heard())}
         except (AMQPError, OSError) as error:
             self.close()
-            raise ProbeError(
-                f"{self._broker.masked_url}: queues cannot be read: {mask_text(str(error)) or type(error).__name__}"
-            ) from error
-        return [*self._tell({name: depth for name, depth in depths.items() if depth is not None})]
+            raise self._unreadable(error) from error
+        return [*self._tell({name: answer for name, answer in answers.items() if answer is not None})]
 
     def close(self) -> None:
         """Disconnect."""
@@ -91,12 +74,9 @@ class AmqpQueues:
         connect(self._connection, self._broker)
         self._channel = self._connection.channel()
 
-    def _found(self) -> set[str]:
-        return {*self._observed.queues_heard(), *(self._observed.consumers() or {})}
-
-    def _depth(self, name: str) -> _Depth | None:
+    def _declare(self, name: str) -> _Answer | None:
         """Ask for one queue; None if it is not there. A queue that the settings declare holds nothing until it is."""
-        none = _Depth(0, 0) if name in self._names.declared else None
+        none = _Answer(0, 0) if name in self._names.declared else None
         if self._refused.get(name, 0.0) > self._clock():
             return none
         self._refused.pop(name, None)
@@ -106,16 +86,10 @@ class AmqpQueues:
             self._channel = self._connection.channel()
             self._refused[name] = self._clock() + _ASK_AGAIN
             return none if isinstance(error, NotFound) else None
-        return _Depth(ready, consumers)
+        return _Answer(ready, consumers)
 
-    def _tell(self, depths: dict[str, _Depth]) -> Iterator[Sample]:
-        now, waiting = self._clock(), self._observed.waiting()
-        for name, (ready, consumers) in depths.items():
+    def _tell(self, answers: dict[str, _Answer]) -> Iterator[Sample]:
+        moment = self._moment()
+        for name, (ready, consumers) in answers.items():
             yield Sample(queues.CONSUMERS, (name,), consumers)
-            if self._names.is_dead_letter(name):
-                yield Sample(queues.DEAD_LETTERS, (name,), ready)
-                continue
-            yield Sample(queues.WAITING, (name, ""), ready)
-            age = oldest_age(waiting.get(name, ()), ready, now)
-            if age is not None:
-                yield Sample(queues.OLDEST_AGE, (name,), age)
+            yield from self._queue(name, {"": ready}, moment)

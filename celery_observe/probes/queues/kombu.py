@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from kombu.exceptions import KombuError
@@ -12,11 +11,9 @@ from kombu.transport import virtual
 from celery_observe.broker import BrokerSettings
 from celery_observe.connection import connect, connection_for
 from celery_observe.errors import ProbeError
-from celery_observe.masking import mask_text
 from celery_observe.metrics import Family, queues
 from celery_observe.probes import ANY_SCHEME, Observed, Probe, Sample, asks
-from celery_observe.probes.queues.age import oldest_age
-from celery_observe.probes.queues.names import QueueNames
+from celery_observe.probes.queues.asking import QueuesProbe
 from celery_observe.settings import Settings
 
 
@@ -26,25 +23,14 @@ def other_queues(broker: BrokerSettings, settings: Settings, observed: Observed)
     return [KombuQueues(broker, settings, observed)] if settings.queue_probe else []
 
 
-class KombuQueues:
+class KombuQueues(QueuesProbe):
     """The queues that events and workers tell of, through kombu's channel."""
 
     name = "queues.kombu"
     families: tuple[Family, ...] = (queues.WAITING, queues.OLDEST_AGE, queues.CONSUMERS, queues.DEAD_LETTERS)
 
-    def __init__(
-        self,
-        broker: BrokerSettings,
-        settings: Settings,
-        observed: Observed,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.interval = settings.queue_interval
-        self._broker = broker
-        self._observed = observed
-        self._clock = clock
-        self._names = QueueNames(broker, settings)
+    def __init__(self, broker: BrokerSettings, settings: Settings, observed: Observed) -> None:
+        super().__init__(broker, settings, observed)
         self._connection = connection_for(broker, {})
         self._channel: Any = None
 
@@ -54,13 +40,11 @@ class KombuQueues:
         try:
             if self._channel is None:
                 self._connect()
-            heard = {*self._observed.queues_heard(), *(self._observed.consumers() or {})}
+            heard = self._heard()
             sizes = {name: self._size(name, heard) for name in self._names.select(heard)}
         except errors as error:
             self.close()
-            raise ProbeError(
-                f"{self._broker.masked_url}: queues cannot be read: {mask_text(str(error)) or type(error).__name__}"
-            ) from error
+            raise self._unreadable(error) from error
         return [*self._tell({name: size for name, size in sizes.items() if size is not None})]
 
     def close(self) -> None:
@@ -89,14 +73,8 @@ class KombuQueues:
         return int(channel._size(name))  # noqa: SLF001  the same
 
     def _tell(self, sizes: dict[str, int]) -> Iterator[Sample]:
-        now, consumers, waiting = self._clock(), self._observed.consumers(), self._observed.waiting()
+        moment = self._moment()
         for name, size in sizes.items():
-            if consumers is not None:
-                yield Sample(queues.CONSUMERS, (name,), consumers.get(name, 0))
-            if self._names.is_dead_letter(name):
-                yield Sample(queues.DEAD_LETTERS, (name,), size)
-                continue
-            yield Sample(queues.WAITING, (name, ""), size)
-            age = oldest_age(waiting.get(name, ()), size, now)
-            if age is not None:
-                yield Sample(queues.OLDEST_AGE, (name,), age)
+            if moment.consumers is not None:
+                yield Sample(queues.CONSUMERS, (name,), moment.consumers.get(name, 0))
+            yield from self._queue(name, {"": size}, moment)

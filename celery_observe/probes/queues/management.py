@@ -6,9 +6,9 @@ Its numbers are as old as RabbitMQ's `collect_statistics_interval`, 5 s unless s
 from __future__ import annotations
 
 import ssl
-import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, unquote, urlsplit
@@ -21,9 +21,9 @@ from celery_observe.errors import ProbeError
 from celery_observe.masking import mask_url
 from celery_observe.metrics import Family, queues
 from celery_observe.probes import Observed, Sample
-from celery_observe.probes.queues.age import oldest_age
+from celery_observe.probes.queues.asking import Moment, QueuesProbe
 from celery_observe.probes.queues.delayed import Binding, Delays, scheduled
-from celery_observe.probes.queues.names import QueueNames, delay_prefix
+from celery_observe.probes.queues.names import delay_prefix
 from celery_observe.settings import Settings
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
@@ -67,10 +67,10 @@ class Queue(msgspec.Struct):
         return lengths or {"": self.messages_ready or 0}
 
     @property
-    def published(self) -> float | None:
+    def waits_since(self) -> float | None:
         """When the oldest message was published, in Unix seconds, if its publisher set the property ``timestamp``."""
         stamp = self.head_message_timestamp
-        return float(stamp) if isinstance(stamp, int | float) and stamp > 0 else None
+        return float(stamp) if self.messages_ready and isinstance(stamp, int | float) and stamp > 0 else None
 
 
 class Api:
@@ -127,7 +127,7 @@ def management_of(broker: BrokerSettings, settings: Settings) -> Api | None:
     return Api(url, credentials, connection.virtual_host or "/", context)
 
 
-class ManagementQueues:
+class ManagementQueues(QueuesProbe):
     """All queues of one virtual host."""
 
     name = "queues.management"
@@ -146,20 +146,9 @@ class ManagementQueues:
         queues.ACKNOWLEDGED,
     )
 
-    def __init__(
-        self,
-        broker: BrokerSettings,
-        settings: Settings,
-        observed: Observed,
-        api: Api,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.interval = settings.queue_interval
-        self._observed = observed
+    def __init__(self, broker: BrokerSettings, settings: Settings, observed: Observed, api: Api) -> None:
+        super().__init__(broker, settings, observed)
         self._api = api
-        self._clock = clock
-        self._names = QueueNames(broker, settings)
         self._delays = Delays([])
         self._delays_at = 0.0
 
@@ -177,47 +166,32 @@ class ManagementQueues:
         self._api.close()
 
     def _tell(self, listed: list[Queue]) -> Iterator[Sample]:
+        moment = self._moment()
         known = {queue.name: queue for queue in listed if queue.messages_ready is not None}
         there = {queue.name for queue in known.values() if not queue.exclusive}
         for name in self._names.select(there):
-            yield from self._tell_one(known.get(name) or Queue(name))
-        yield from self._tell_scheduled(known)
+            queue = known.get(name) or Queue(name)
+            yield Sample(queues.CONSUMERS, (name,), queue.consumers or 0)
+            yield Sample(queues.IN_FLIGHT, (name,), queue.messages_unacknowledged or 0)
+            yield from self._queue(name, queue.lengths(), moment, since=queue.waits_since)
+            yield from _counters(queue)
+        yield from self._delayed(known, moment)
         orphans = [queue for queue in known.values() if self._names.is_event_or_mailbox(queue.name)]
         yield Sample(queues.ORPHANS, (), sum(not queue.consumers for queue in orphans))
 
-    def _tell_one(self, queue: Queue) -> Iterator[Sample]:
-        labels = (queue.name,)
-        yield Sample(queues.CONSUMERS, labels, queue.consumers or 0)
-        yield from _counters(queue)
-        if self._names.is_dead_letter(queue.name):
-            yield Sample(queues.DEAD_LETTERS, labels, queue.messages_ready or 0)
-            return
-        yield Sample(queues.IN_FLIGHT, labels, queue.messages_unacknowledged or 0)
-        for priority, length in queue.lengths().items():
-            yield Sample(queues.WAITING, (queue.name, priority), length)
-        age = self._age(queue)
-        if age is not None:
-            yield Sample(queues.OLDEST_AGE, labels, age)
-
-    def _age(self, queue: Queue) -> float | None:
-        now, ready = self._clock(), queue.messages_ready or 0
-        if ready and queue.published is not None:
-            return max(0.0, now - queue.published)
-        return oldest_age(self._observed.waiting().get(queue.name, ()), ready, now)
-
-    def _tell_scheduled(self, known: dict[str, Queue]) -> Iterator[Sample]:
-        totals: dict[str, int] = {}
+    def _delayed(self, known: dict[str, Queue], moment: Moment) -> Iterator[Sample]:
+        """Tell whose the delayed messages are, as far as that is certain."""
+        totals: Counter[str] = Counter()
         for name, queue in known.items():
             prefix = delay_prefix(name)
             if prefix is not None:
-                totals[prefix] = totals.get(prefix, 0) + (queue.messages_ready or 0)
+                totals[prefix] += queue.messages_ready or 0
         unattributed = 0
         for prefix, total in totals.items():
-            share = scheduled(total, self._delays.targets(prefix), self._observed.waiting(), self._clock())
-            unattributed += total if share is None else 0
-            for name, count in (share or {}).items():
-                if self._names.is_wanted(name):
-                    yield Sample(queues.SCHEDULED, (name,), count)
+            shares = scheduled(total, self._delays.targets(prefix), moment.waiting, moment.now)
+            unattributed += total if shares is None else 0
+            for name in filter(self._names.is_wanted, shares or ()):
+                yield Sample(queues.SCHEDULED, (name,), (shares or {})[name])
         yield Sample(queues.UNATTRIBUTED, (), unattributed)
 
 

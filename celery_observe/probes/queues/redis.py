@@ -7,8 +7,7 @@ some commands with ``global_keyprefix``, so the client is redis-py's own and all
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -19,15 +18,12 @@ from redis.retry import Retry
 
 from celery_observe.broker import BrokerSettings
 from celery_observe.connection import CONNECT_TIMEOUT, REPLY_TIMEOUT, connect, connection_for
-from celery_observe.errors import ProbeError
-from celery_observe.masking import mask_text
 from celery_observe.metrics import Family, queues
 from celery_observe.probes import Observed, Probe, Sample, asks
-from celery_observe.probes.queues.age import oldest_age
+from celery_observe.probes.queues.asking import Moment, QueuesProbe
 from celery_observe.probes.queues.bindings import Bindings
 from celery_observe.probes.queues.keyspace import Keyspace
 from celery_observe.probes.queues.messages import headers_of
-from celery_observe.probes.queues.names import QueueNames
 from celery_observe.probes.queues.unacked import Held, Unacked
 from celery_observe.settings import Settings
 
@@ -83,7 +79,7 @@ def redis_queues(broker: BrokerSettings, settings: Settings, observed: Observed)
     return [RedisQueues(broker, settings, observed)] if settings.queue_probe else []
 
 
-class RedisQueues:
+class RedisQueues(QueuesProbe):
     """The queues of one Redis database."""
 
     name = "queues.redis"
@@ -99,19 +95,8 @@ class RedisQueues:
         queues.ORPHANS,
     )
 
-    def __init__(
-        self,
-        broker: BrokerSettings,
-        settings: Settings,
-        observed: Observed,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.interval = settings.queue_interval
-        self._broker = broker
-        self._observed = observed
-        self._clock = clock
-        self._names = QueueNames(broker, settings)
+    def __init__(self, broker: BrokerSettings, settings: Settings, observed: Observed) -> None:
+        super().__init__(broker, settings, observed)
         self._connection = connection_for(broker, _options(broker))
         channel = self._connection.transport.Channel
         self._layout = _layout(channel, broker.transport_options)
@@ -128,9 +113,7 @@ class RedisQueues:
             complete = self._read_unacked(client, look)
         except (RedisError, OSError) as error:
             self.close()
-            raise ProbeError(
-                f"{self._broker.masked_url}: queues cannot be read: {mask_text(str(error)) or type(error).__name__}"
-            ) from error
+            raise self._unreadable(error) from error
         return [*self._tell(look, complete=complete)]
 
     def close(self) -> None:
@@ -170,13 +153,13 @@ class RedisQueues:
         pipe.zcard(self._layout.unacked_index)
         self._scan(pipe)
         replies = map(_checked, pipe.execute(raise_on_error=False))
-        depths = {name: self._depth(replies) for name in names}
+        depths = {name: self._list_depth(replies) for name in names}
         self._bind(exchanges, islice(replies, len(exchanges)))
         tags, unacked, step = replies
         self._keyspace.take(*step)
         return _Look(depths, dict(tags), unacked)
 
-    def _depth(self, replies: Iterator[Any]) -> _Depth:
+    def _list_depth(self, replies: Iterator[Any]) -> _Depth:
         pairs = [(next(replies) or 0, next(replies)) for _ in self._layout.steps]
         return _Depth(
             [length for length, _ in pairs],
@@ -192,8 +175,7 @@ class RedisQueues:
                 self._keyspace.forget(exchange)
 
     def _found(self) -> set[str]:
-        consumed = self._observed.consumers() or {}
-        return {*self._bindings.queues(), *self._keyspace.lists(), *self._observed.queues_heard(), *consumed}
+        return {*self._bindings.queues(), *self._keyspace.lists(), *self._heard()}
 
     # -- unacknowledged messages
 
@@ -218,31 +200,25 @@ class RedisQueues:
     # -- samples
 
     def _tell(self, look: _Look, *, complete: bool) -> Iterator[Sample]:
-        now, consumers, waiting = self._clock(), self._observed.consumers(), self._observed.waiting()
-        held = self._unacked.held(now) if complete else None
-        shown = {name: depth for name, depth in look.depths.items() if self._is_there(name, depth, consumers, held)}
-        for name, depth in shown.items():
-            if self._names.is_dead_letter(name):
-                yield Sample(queues.DEAD_LETTERS, (name,), sum(depth.lengths))
-                continue
-            for step, length in zip(self._layout.steps, depth.lengths, strict=True):
-                yield Sample(queues.WAITING, (name, str(step)), length)
-            age = _age(depth, waiting.get(name, ()), now)
-            if age is not None:
-                yield Sample(queues.OLDEST_AGE, (name,), age)
-            if consumers is not None:
-                yield Sample(queues.CONSUMERS, (name,), consumers.get(name, 0))
-            if held is not None and name not in held.doubtful:
-                yield from _held_of(name, held)
+        moment = self._moment()
+        held = self._unacked.held(moment.now) if complete else None
+        for name, depth in look.depths.items():
+            if self._is_there(name, depth, moment, held):
+                lengths = zip(map(str, self._layout.steps), depth.lengths, strict=True)
+                yield from self._queue(name, dict(lengths), moment, since=_since(depth))
+                if moment.consumers is not None:
+                    yield Sample(queues.CONSUMERS, (name,), moment.consumers.get(name, 0))
+                if held is not None and name not in held.doubtful:
+                    yield from _held_of(name, held)
         yield Sample(queues.UNATTRIBUTED, (), look.unacked if held is None else held.unattributed)
         if self._keyspace.orphans is not None:
             yield Sample(queues.ORPHANS, (), self._keyspace.orphans)
 
-    def _is_there(self, name: str, depth: _Depth, consumers: Mapping[str, int] | None, held: Held | None) -> bool:
+    def _is_there(self, name: str, depth: _Depth, moment: Moment, held: Held | None) -> bool:
         """Whether a queue exists: an event alone does not say that it still does."""
         return (
             name in self._names.declared
-            or name in (consumers or {})
+            or name in (moment.consumers or {})
             or any(depth.lengths)
             or name in self._bindings.queues()
             or (held is not None and (held.in_flight[name] + held.scheduled[name]) > 0)
@@ -255,12 +231,10 @@ def _held_of(name: str, held: Held) -> Iterator[Sample]:
     yield Sample(queues.ETA_BEYOND_VISIBILITY_TIMEOUT, (name,), held.late[name])
 
 
-def _age(depth: _Depth, waiting: Any, now: float) -> float | None:
-    """Return the age of the oldest message by the stamps of all lists, or else by the events."""
+def _since(depth: _Depth) -> float | None:
+    """Return since when the oldest message waits, if the oldest of each list has a stamp."""
     stamps = [stamp for stamp in depth.heads if stamp is not None]
-    if stamps and len(stamps) == len(depth.heads):
-        return max(0.0, now - min(stamps))
-    return oldest_age(waiting, sum(depth.lengths), now)
+    return min(stamps) if stamps and len(stamps) == len(depth.heads) else None
 
 
 def _checked(reply: Any) -> Any:
