@@ -245,14 +245,18 @@ def _zero_rule(series: Series) -> Callable[[Fact], None]:
     family, values = series.family, series.values
     place = family.labels.index(family.zero_label)
     labels = attrgetter(*(label for label in family.labels if label != family.zero_label))
-    last, room = family.zero_values[-1], series.max_series - len(family.zero_values)
+    first, last = family.zero_values[0], family.zero_values[-1]
+    room = series.max_series - len(family.zero_values)
 
     def prepare(fact: Fact) -> None:
         key = labels(fact)
-        if (*key[:place], last, *key[place:]) in values or len(values) > room:
+        before, after = key[:place], key[place:]
+        if (*before, last, *after) in values and (*before, first, *after) in values:
+            return
+        if len(values) > room:
             return
         for value in family.zero_values:
-            series.increase((*key[:place], value, *key[place:]), 0)
+            series.increase((*before, value, *after), 0)
 
     return prepare
 

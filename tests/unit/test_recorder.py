@@ -89,6 +89,17 @@ def test_outcomes_start_at_zero_when_their_task_starts() -> None:
     }
 
 
+def test_outcomes_start_at_zero_though_one_was_told_before() -> None:
+    """The start of the attempt before was lost."""
+    recorder = Recorder()
+
+    recorder.record(Ended("t", "q", "w@h", Outcome.RETRIED, None))
+    recorder.record(Started("t", "q", "w@h", None))
+
+    assert set(recorder[tasks.OUTCOMES].values.values()) == {0, 1}
+    assert len(recorder[tasks.OUTCOMES].values) == 3
+
+
 def test_counters_without_labels_start_at_zero() -> None:
     """Those with labels are not there until something happened."""
     recorder = Recorder()
