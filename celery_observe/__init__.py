@@ -11,7 +11,6 @@ __version__ = "0.1.0"
 
 def instrument(app: Any = None, **settings: Any) -> None:
     """Measure the tasks that this process executes and publishes; see `celery_observe.worker.instrumentation`."""
-    # What it needs is imported here, so that importing the package costs nothing.
-    from celery_observe.worker import instrumentation  # noqa: PLC0415
+    from celery_observe.worker import instrumentation  # noqa: PLC0415 - importing the package costs nothing
 
     instrumentation.instrument(app, **settings)

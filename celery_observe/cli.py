@@ -1,4 +1,4 @@
-"""The command line: `celery-observe run`, `metrics` and `demo`, and `celery -A proj observe`."""
+"""The command line: `celery-observe run`, `metrics`, `health` and `demo`, and `celery -A proj observe`."""
 
 from __future__ import annotations
 
@@ -213,6 +213,32 @@ _FORMATS: dict[str, Callable[[Sequence[str], Sequence[Sequence[str]]], str]] = {
     "markdown": _markdown,
     "json": _json,
 }
+
+
+@main.command("health", cls=_Command)
+@click.option(
+    "--port", metavar="PORT", help="Port of the worker or exporter on this host; CELERY_OBSERVE_PORT or 9808."
+)
+@click.option("--host", metavar="ADDRESS", help="Its address; CELERY_OBSERVE_HOST or 127.0.0.1.")
+@click.option(
+    "--ready", is_flag=True, help="Ask whether it does its work (/readyz), not only whether it lives (/healthz)."
+)
+@click.option("--broker", "-b", metavar="URL", help="Ask all workers of this broker instead.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, metavar="SECONDS"
+)
+@click.pass_context
+def health(ctx: click.Context, /, *, ready: bool, broker: str | None, timeout: float, **flags: Any) -> None:
+    """Tell as JSON and by the exit code, 0 or 1, whether a process, or a broker's workers, are healthy."""
+    from celery_observe import health as check  # noqa: PLC0415 - other commands do without
+
+    with _refusing():
+        if broker:
+            answer = check.of_cluster(load({"broker": (broker,)}).brokers[0], timeout)
+        else:
+            answer = check.of_process(load(flags, instrumented=True), ready=ready, timeout=timeout)
+    click.echo(msgspec.json.encode(answer))
+    ctx.exit(0 if answer.is_healthy else 1)
 
 
 @main.command("demo", cls=_Command)

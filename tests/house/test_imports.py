@@ -8,7 +8,7 @@ from house.source import PACKAGE, imports, name_of, python_files
 FLOORS = (
     {"__main__"},
     {"cli"},
-    {"demo", "doctor", "worker"},
+    {"demo", "doctor", "health", "worker"},
     {"pipeline"},
     {"asker"},
     {"listener", "reader"},
