@@ -8,6 +8,7 @@ strangers means nothing, are dropped; both are counted.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, cast
@@ -19,13 +20,15 @@ from celery_observe.metrics import CATALOGUE, observer
 from celery_observe.metrics.family import Family, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 OTHER = "__other__"
 """The label value under which a full family counts."""
 _UNBOUNDED = frozenset({"task", "queue", "worker", "exception", "type", "entry", "root"})
 
 Labels = tuple[str, ...]
+Rule = Callable[[Labels, Fact], None]
+"""Records what a fact says under its label set."""
 
 
 class Histogram:
@@ -51,6 +54,8 @@ class Series:
         self.family = family
         self.values: dict[Labels, float] = {}
         self.histograms: dict[Labels, Histogram] = {}
+        self.prepared: set[Labels] = set()
+        """What has been started at 0, less the label that tells the zeros apart."""
         self.overflowed = 0
         """Samples that found the family full."""
         self.max_series = max_series
@@ -96,6 +101,7 @@ class Series:
             self.histograms.pop((value,), None)
             return
         place = self.family.labels.index(label)
+        self.prepared.clear()
         for labels in [labels for labels in self.values if labels[place] == value]:
             del self.values[labels]
         for labels in [labels for labels in self.histograms if labels[place] == value]:
@@ -138,17 +144,20 @@ class Recorder:
     ) -> None:
         self.const_labels = dict(const_labels or {})
         self.series: dict[str, Series] = {}
-        self._rules: dict[type[Fact], tuple[Callable[[Fact], None], ...]] = {}
+        self._rules: dict[type[Fact], Callable[[Fact], None]] = {WorkerForgotten: self._forget}
+        wanted: dict[type[Fact], dict[tuple[str, ...], list[Rule]]] = {}
         for family in catalogue:
             declared = _with_worker(family) if worker_label else family
             if runtime_buckets and family.buckets_settable:
                 declared = msgspec.structs.replace(declared, buckets=runtime_buckets)
             series = self.series[family.name] = Series(declared, max_series, buckets_of)
             if family.on is not None:
-                self._want(family.on, _rule(series))
+                wanted.setdefault(family.on, {}).setdefault(declared.labels, []).append(_rule(series))
             if family.zero_on is not None:
-                self._want(family.zero_on, _zero_rule(series))
-        self._want(WorkerForgotten, self._forget)
+                known = tuple(label for label in declared.labels if label != family.zero_label)
+                wanted.setdefault(family.zero_on, {}).setdefault(known, []).append(_zero_rule(series))
+        for fact, rules in wanted.items():
+            self._rules[fact] = _combined(rules)
 
     def start_at_zero(self) -> None:
         """Show the counters that have no labels before they first count."""
@@ -160,12 +169,10 @@ class Recorder:
         """Return the series of a declared family."""
         return self.series[family.name]
 
-    def _want(self, fact: type[Fact], rule: Callable[[Fact], None]) -> None:
-        self._rules[fact] = (*self._rules.get(fact, ()), rule)
-
     def record(self, fact: Fact) -> None:
         """Count a fact in every family that wants it."""
-        for rule in self._rules.get(type(fact), ()):
+        rule = self._rules.get(type(fact))
+        if rule is not None:
             rule(fact)
 
     def _forget(self, fact: Fact) -> None:
@@ -191,100 +198,106 @@ def _with_worker(family: Family) -> Family:
     return msgspec.structs.replace(family, labels=(*family.labels, "worker"))
 
 
-def _rule(series: Series) -> Callable[[Fact], None]:
-    """Compile what a declaration says into a function of one fact."""
-    family = series.family
-    labels = _labels_of(family)
-    if family.kind is Kind.HISTOGRAM:
-        return _histogram_rule(series, labels, attrgetter(family.value or ""))
-    if family.value is None:
-        return _info_rule(series, labels) if family.kind is Kind.GAUGE else _count_rule(series, labels)
-    write = series.increase if family.kind is Kind.COUNTER and not family.cumulative else series.set
-    return _value_rule(write, labels, attrgetter(family.value))
+def _combined(rules: dict[tuple[str, ...], list[Rule]]) -> Callable[[Fact], None]:
+    """Make one function of the rules for a fact; families with the same labels share the label set."""
+    groups = [(_labels_of(names), tuple(group)) for names, group in rules.items()]
+
+    def apply(fact: Fact) -> None:
+        for labels, group in groups:
+            key = labels(fact)
+            for rule in group:
+                rule(key, fact)
+
+    if len(groups) > 1 or len(groups[0][1]) > 1:
+        return apply
+    ((labels, (rule,)),) = groups
+    return lambda fact: rule(labels(fact), fact)
 
 
-def _labels_of(family: Family) -> Callable[[Fact], Labels]:
-    """Return what reads the label set of a family from a fact; ``attrgetter`` of several names gives a tuple."""
-    if len(family.labels) > 1:
-        return cast("Callable[[Fact], Labels]", attrgetter(*family.labels))
-    if not family.labels:
+def _labels_of(names: tuple[str, ...]) -> Callable[[Fact], Labels]:
+    """Return what reads a label set from a fact; ``attrgetter`` of several names gives a tuple."""
+    if len(names) > 1:
+        return cast("Callable[[Fact], Labels]", attrgetter(*names))
+    if not names:
         return lambda _fact: ()
-    only = cast("Callable[[Fact], str]", attrgetter(*family.labels))
+    only = cast("Callable[[Fact], str]", attrgetter(*names))
     return lambda fact: (only(fact),)
 
 
-def _count_rule(series: Series, labels: Callable[[Fact], Labels]) -> Callable[[Fact], None]:
+def _rule(series: Series) -> Rule:
+    """Compile what a declaration says into a function of a label set and a fact."""
+    family = series.family
+    if family.value is None:
+        return _info_rule(series) if family.kind is Kind.GAUGE else _count_rule(series)
+    value = attrgetter(family.value)
+    if family.kind is Kind.HISTOGRAM:
+        return _histogram_rule(series, value)
+    return _value_rule(series.increase if family.kind is Kind.COUNTER and not family.cumulative else series.set, value)
+
+
+def _count_rule(series: Series) -> Rule:
     values, increase = series.values, series.increase
 
-    def count(fact: Fact) -> None:
-        key = labels(fact)
-        if key in values:
-            values[key] += 1
-        else:
-            increase(key)
+    def count(labels: Labels, _fact: Fact) -> None:
+        try:
+            values[labels] += 1
+        except KeyError:
+            increase(labels)
 
     return count
 
 
-def _info_rule(series: Series, labels: Callable[[Fact], Labels]) -> Callable[[Fact], None]:
+def _info_rule(series: Series) -> Rule:
     """Set the one label set that a worker has to 1."""
+    place = series.family.labels.index("worker")
 
-    def inform(fact: Fact) -> None:
-        key = labels(fact)
-        series.remove("worker", key[series.family.labels.index("worker")])
-        series.set(key, 1)
+    def inform(labels: Labels, _fact: Fact) -> None:
+        series.remove("worker", labels[place])
+        series.set(labels, 1)
 
     return inform
 
 
-def _zero_rule(series: Series) -> Callable[[Fact], None]:
+def _zero_rule(series: Series) -> Rule:
     """Start counters at 0 as soon as their task is known, so that ``rate()`` does not lose the first one.
 
     Zeros take no room that what happened may need: they are left out as soon as they would fill the family.
     """
-    family, values = series.family, series.values
+    family, values, prepared = series.family, series.values, series.prepared
     place = family.labels.index(family.zero_label)
-    labels = attrgetter(*(label for label in family.labels if label != family.zero_label))
-    first, last = family.zero_values[0], family.zero_values[-1]
     room = series.max_series - len(family.zero_values)
 
-    def prepare(fact: Fact) -> None:
-        key = labels(fact)
-        before, after = key[:place], key[place:]
-        if (*before, last, *after) in values and (*before, first, *after) in values:
+    def prepare(labels: Labels, _fact: Fact) -> None:
+        if labels in prepared or len(values) > room:
             return
-        if len(values) > room:
-            return
+        prepared.add(labels)
         for value in family.zero_values:
-            series.increase((*before, value, *after), 0)
+            series.increase((*labels[:place], value, *labels[place:]), 0)
 
     return prepare
 
 
-def _value_rule(
-    write: Callable[[Labels, float], None], labels: Callable[[Fact], Labels], value: Callable[[Fact], float | None]
-) -> Callable[[Fact], None]:
-    def record(fact: Fact) -> None:
+def _value_rule(write: Callable[[Labels, float], None], value: Callable[[Fact], float | None]) -> Rule:
+    def record(labels: Labels, fact: Fact) -> None:
         amount = value(fact)
         if amount is not None:
-            write(labels(fact), amount)
+            write(labels, amount)
 
     return record
 
 
-def _histogram_rule(
-    series: Series, labels: Callable[[Fact], Labels], value: Callable[[Fact], float | None]
-) -> Callable[[Fact], None]:
+def _histogram_rule(series: Series, value: Callable[[Fact], float | None]) -> Rule:
     histograms, observe = series.histograms, series.observe
 
-    def record(fact: Fact) -> None:
+    def record(labels: Labels, fact: Fact) -> None:
         seconds = value(fact)
         if seconds is None:
             return
-        child = histograms.get(key := labels(fact))
+        child = histograms.get(labels)
         if child is None:
-            observe(key, seconds)
+            observe(labels, seconds)
         else:
-            child.observe(seconds)
+            child.counts[bisect_left(child.bounds, seconds)] += 1
+            child.total += seconds
 
     return record
