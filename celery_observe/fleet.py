@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 MAX_WORKERS = 5000
 """Above this many workers those unheard of the longest are forgotten."""
 
+FAREWELL_GRACE = 10.0
+"""Seconds after a goodbye in which a worker may come back, and its last events arrive."""
+
 _MISSED_HEARTBEATS = 5
 _LEAST_SILENCE = 10.0
 _SKEW_WINDOW = 8
@@ -63,13 +66,15 @@ class Ledger(msgspec.Struct):
     """Started events that bear a time up to the last heartbeat but one, up to the last, and later."""
     seen: int = 0
     ahead: int = 0
+    short: int = 0
+    """What was missing when the heartbeat before was judged."""
     unobserved: int = 0
 
     def open(self, processed: int, timestamp: float) -> None:
         """Start to count at this heartbeat."""
         self.base = self.processed_before = self.processed = processed
         self.opened = self.timestamp_before = self.timestamp = timestamp
-        self.seen_before = self.seen = self.ahead = 0
+        self.seen_before = self.seen = self.ahead = self.short = 0
 
     def start(self, timestamp: float) -> None:
         """Count one task-started."""
@@ -92,8 +97,10 @@ class Ledger(msgspec.Struct):
 
     def beat(self, processed: int, timestamp: float) -> int:
         """Take a heartbeat in, and return how many more tasks are now known to be unobserved."""
-        news = max(0, self.missing - self.unobserved)
+        missing = self.missing
+        news = max(0, min(missing, self.short) - self.unobserved)
         self.unobserved += news
+        self.short = missing
         self.processed_before, self.processed = self.processed, processed
         self.timestamp_before, self.timestamp = self.timestamp, timestamp
         self.seen_before, self.seen, self.ahead = self.seen_before + self.seen, self.ahead, 0
@@ -111,7 +118,11 @@ class Worker(msgspec.Struct):
     """Seconds between its heartbeats."""
     up: bool = False
     departed: bool = False
-    """It said goodbye."""
+    """It said goodbye, which it also does before it connects again."""
+    lingers: bool = False
+    """It said so while tasks still ran, which it waits for."""
+    exited: bool = False
+    """It did not come back."""
     version: str = ""
     queues: tuple[str, ...] | None = None
     """The queues it consumes; None until it was asked."""
@@ -169,7 +180,7 @@ class Fleet:
         worker = self._workers.get(event.hostname)
         if worker is None:
             worker = self._admit(Ledger(event.hostname, event.pid), at)
-        if not worker.is_former(event):
+        if worker.former_pid is None or not worker.is_former(event):
             worker.heard = at.monotonic
         return worker
 
@@ -200,8 +211,8 @@ class Fleet:
 
     def restart(self, worker: Worker, event: Event, at: Instant) -> Worker:
         """Begin a new instance under a known name; all that it accepts from its first task on is expected."""
-        if worker.up:
-            self._emit(WorkerExited(worker.name, Exit.RESTARTED))
+        if worker.up or (worker.departed and not worker.exited):
+            self._emit(WorkerExited(worker.name, Exit.SHUTDOWN if worker.departed else Exit.RESTARTED))
         ledger = Ledger(worker.name, event.pid, base=0)
         former = worker.ledger.pid if worker.ledger.pid != event.pid else None
         fresh = Worker(worker.name, ledger, at.monotonic, queues=worker.queues, former_pid=former)
@@ -220,7 +231,7 @@ class Fleet:
             worker.version = event.sw_ver
             self._emit(WorkerIdentified(worker.name, event.sw_ver))
         if not worker.up:
-            worker.up, worker.departed = True, False
+            worker.up, worker.departed, worker.exited = True, False, False
             self._emit(WorkerUp(worker.name, 1))
 
     def _count(self, worker: Worker, processed: int, timestamp: float) -> None:
@@ -231,13 +242,13 @@ class Fleet:
             worker.lossy_until = timestamp
             self._emit(Unobserved(worker.name, news))
 
-    def bid_farewell(self, worker: Worker) -> None:
-        """Note that a worker said goodbye."""
+    def bid_farewell(self, worker: Worker, active: int | None = None) -> None:
+        """Note that a worker said goodbye, while so many tasks still ran."""
         worker.departed = True
+        worker.lingers = bool(active)
         if worker.up:
             worker.up = False
             self._emit(WorkerUp(worker.name, 0))
-            self._emit(WorkerExited(worker.name, Exit.SHUTDOWN))
 
     def trust_from(self, at: Instant) -> None:
         """The stream is connected from now on: silence before this says nothing about the workers."""
@@ -252,6 +263,9 @@ class Fleet:
                 worker.up = False
                 self._emit(WorkerUp(worker.name, 0))
                 self._emit(WorkerExited(worker.name, Exit.LOST))
+            elif worker.departed and not worker.exited and silence > FAREWELL_GRACE:
+                worker.exited = True
+                self._emit(WorkerExited(worker.name, Exit.SHUTDOWN))
             if silence > self._timeout:
                 gone.append(worker)
         return gone

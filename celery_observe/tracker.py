@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from celery_observe.event import Event, RunningTask, Snapshot
     from celery_observe.fleet import Fleet, Instant, Worker
 
-_FAREWELL_GRACE = 10.0
-"""Seconds after a worker's goodbye in which its last events may arrive."""
 _SURPLUS_HEARTBEATS = 3
 """Heartbeats in a row that must say that fewer tasks run than we believe before the worker is asked."""
 _PATIENCE = 60
@@ -146,7 +144,7 @@ class Tracker:
             self._vanish(worker)
             self._fleet.forget(worker)
         for worker in self._fleet:
-            if worker.departed and worker.running and at.monotonic - worker.heard > _FAREWELL_GRACE:
+            if worker.exited and worker.running and not worker.lingers:
                 self._vanish(worker)
 
     def running(self) -> dict[tuple[str, str], Running]:
@@ -197,7 +195,8 @@ class Tracker:
         self._emit(Published(attempt.task, attempt.queue, event.hostname))
         if attempt.first_published is None and not event.retries:
             attempt.first_published = event.timestamp
-            self._tell_total(attempt)
+            if attempt.finished is not None:
+                self._tell_total(attempt)
         if attempt.started is not None:
             self._emit(Waited(attempt.task, attempt.queue, attempt.worker, attempt.queue_wait()))
 
@@ -265,13 +264,14 @@ class Tracker:
 
     def _started(self, event: Event, at: Instant) -> None:
         worker = self._hear_instance(event, at)
-        if not worker.is_former(event):
+        if worker.former_pid is None or not worker.is_former(event):
             worker.ledger.start(event.timestamp)
         attempt = self._find(event)
         if attempt is None:
             attempt = self._open_attempt(event)
-        elif attempt.outcome is Outcome.RETRIED or attempt.is_reopened:
-            attempt = self._follow(attempt, event)
+        elif attempt.outcome is not None:
+            if attempt.outcome is Outcome.RETRIED or attempt.is_reopened:
+                attempt = self._follow(attempt, event)
         elif attempt.started is not None and attempt.upcoming is not None:
             attempt = attempt.upcoming
         if attempt.outcome is not None or (attempt.started is not None and not attempt.seeded):
@@ -347,15 +347,15 @@ class Tracker:
         if runtime is None or runtime < 0.0:
             runtime = on_one_host(attempt.started, event.timestamp) if attempt.worker == event.hostname else None
         attempt.ended = at.monotonic
+        self._end(attempt, outcome, runtime)
         if final and outcome not in _NOT_FINAL:
             attempt.finished = event.timestamp
-        self._end(attempt, outcome, runtime)
-        self._tell_total(attempt)
+            self._tell_total(attempt)
         return attempt
 
     def _tell_total(self, attempt: Attempt) -> None:
         """Tell how long a task took as soon as both its ends are known, whichever comes first."""
-        if attempt.outcome is not None and attempt.first_published is not None and attempt.finished is not None:
+        if attempt.finished is not None and attempt.first_published is not None and attempt.outcome is not None:
             total = between_hosts(attempt.first_published, attempt.finished)
             self._tell(attempt, Finished(attempt.task, attempt.queue, attempt.worker, attempt.outcome, total))
 
@@ -558,7 +558,7 @@ class Tracker:
     def _farewell(self, event: Event, at: Instant) -> None:
         worker = self._fleet.hear(event, at)
         if not worker.is_former(event):
-            self._fleet.bid_farewell(worker)
+            self._fleet.bid_farewell(worker, event.active)
 
     def _settle(self, worker: Worker, event: Event) -> None:
         """End the attempts that this worker does not run any more though no event said so."""

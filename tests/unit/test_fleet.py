@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import msgspec
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from celery_observe.fact import Unobserved, WorkerExited, WorkerForgotten, WorkerIdentified, WorkerSeen, WorkerUp
@@ -297,6 +297,7 @@ def workers(draw: st.DrawFn) -> Worker:
     )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a slow machine is no failure
 @given(worker=workers())
 def test_every_loss_is_counted_and_nothing_else(worker: Worker) -> None:
     """Under any interleaving of heartbeats and buffered events the number is never too high, and right in the end."""
