@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -53,7 +54,7 @@ class Probe(Protocol):
         """
 
     def close(self) -> None:
-        """Disconnect. Never raises."""
+        """Disconnect, if connected: at the end, and after a failure."""
 
 
 class Observed(Protocol):
@@ -96,7 +97,7 @@ def probes_for(broker: BrokerSettings, settings: Settings, observed: Observed) -
     return [probe for factory in chosen if factory for probe in factory(broker, settings, observed)]
 
 
-_Told = dict[str, dict[Labels, float]]
+Told = dict[str, dict[Labels, float]]
 """The samples of each family, by its name."""
 
 
@@ -107,7 +108,7 @@ class _Turn:
         self.probe = probe
         self.due = due
         self.at = due
-        self.told: _Told | None = None
+        self.told: Told | None = None
 
 
 class Prober(threading.Thread):
@@ -157,14 +158,14 @@ class Prober(threading.Thread):
                 self._guard.run(turn.probe.name, partial(_complain, turn.probe, age))
 
     def _ask(self, turn: _Turn) -> None:
-        told = self._guard.run(turn.probe.name, lambda: _by_family(turn.probe))
+        told = self._guard.run(turn.probe.name, lambda: answer_of(turn.probe))
         turn.at = self._clock()
         turn.due = turn.at + turn.probe.interval * self._uniform(0.9, 1.1)
         if told is not None:
             self._recorder[observer.PROBE_LAST_SUCCESS].set((turn.probe.name,), self._wall())
         self._tell(turn, told)
 
-    def _tell(self, turn: _Turn, told: _Told | None) -> None:
+    def _tell(self, turn: _Turn, told: Told | None) -> None:
         """Keep what a probe told, None if nothing, and bring its families up to date."""
         with self._lock:
             turn.told = told
@@ -177,10 +178,14 @@ class Prober(threading.Thread):
         return next((families[family.name] for families in told if family.name in families), {})
 
 
-def _by_family(probe: Probe) -> _Told:
-    told: _Told = {family.name: {} for family in probe.families}
-    for family, labels, value in probe.ask():
-        told[family.name][labels] = value
+def answer_of(probe: Probe) -> Told:
+    """Ask a probe, and return its samples, of every family that it owns. If it fails it is closed, to connect anew."""
+    told: Told = {family.name: {} for family in probe.families}
+    with ExitStack() as on_failure:
+        on_failure.callback(probe.close)
+        for family, labels, value in probe.ask():
+            told[family.name][labels] = value
+        on_failure.pop_all()
     return told
 
 

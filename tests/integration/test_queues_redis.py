@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from kombu import Connection, Exchange, Queue
 
 from apps.sample import make_app
 from celery_observe.errors import CeleryObserveError
@@ -41,6 +42,13 @@ def publish(url: str, queue: str, times: int = 1, *, options: dict[str, Any] | N
     with make_app(url, broker_transport_options=options or {}) as app:
         for _ in range(times):
             app.send_task("add", (1, 2), queue=queue, **sending)
+
+
+def push(url: str, queue: str, headers: dict[str, Any], **properties: Any) -> None:
+    """Send a message with these headers and no others."""
+    bound = Queue(queue, Exchange(queue), routing_key=queue)
+    with Connection(url) as connection:
+        connection.Producer().publish({}, routing_key=queue, headers=headers, declare=[bound], **properties)
 
 
 @pytest.mark.parametrize("database", [0, 5])
@@ -253,9 +261,9 @@ def test_the_age_is_that_of_the_publish_stamp(redis_server: Redis, probe: Callab
     """The oldest of all priorities counts; a message for later is not late."""
     now = time.time()
     for priority, age in ((0, 50), (9, 100), (9, 10)):
-        publish(redis_server.url, "celery", priority=priority, headers={"celery_observe_published": now - age})
+        push(redis_server.url, "celery", {"celery_observe_published": now - age}, priority=priority)
     later = datetime.now(UTC) + timedelta(hours=1)
-    publish(redis_server.url, "later", headers={"celery_observe_published": now - 50}, eta=later)
+    push(redis_server.url, "later", {"celery_observe_published": now - 50, "eta": later.isoformat()})
 
     told = probe(redis_server.url).ask()
 
@@ -265,8 +273,8 @@ def test_the_age_is_that_of_the_publish_stamp(redis_server: Redis, probe: Callab
 
 def test_without_a_stamp_the_age_is_that_of_the_events(redis_server: Redis, probe: Callable[..., Probed]) -> None:
     """Where events do not tell of all messages there is no age."""
-    publish(redis_server.url, "known", 2)
-    publish(redis_server.url, "unknown", 2)
+    for queue in ("known", "unknown") * 2:
+        push(redis_server.url, queue, {})
     now = time.time()
 
     told = probe(redis_server.url, Heard(since={"known": [now - 40, now - 30, now - 20], "unknown": [now - 5]})).ask()

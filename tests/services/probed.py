@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery_observe.broker import BrokerSettings
-from celery_observe.probes import Probe, probes_for
+from celery_observe.probes import Probe, answer_of, probes_for
 from celery_observe.settings import Settings
 
 
@@ -48,7 +48,8 @@ class Probed:
 
     def ask(self, place: int = 0) -> Probed:
         """Ask one of the probes."""
-        self.told = {(family.name, labels): value for family, labels, value in self.probes[place].ask()}
+        told = answer_of(self.probes[place])
+        self.told = {(name, labels): value for name, samples in told.items() for labels, value in samples.items()}
         return self
 
     def value(self, family: str, *labels: str) -> float | None:

@@ -125,6 +125,7 @@ def test_a_failure_makes_its_families_absent_and_shows(error: Exception) -> None
     probing.at(11)
 
     assert probing.values(DEPTH) == {}
+    assert gauge.closed.is_set()
     assert probing.values(observer.PLUGIN_UP) == {("gauge",): 0}
     assert probing.values(observer.PROBE_LAST_SUCCESS) == {("gauge",): 1000.0}
     gauge.tells(a=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from celery_observe.probes.queues.age import oldest_age
 from celery_observe.probes.queues.bindings import Bindings
 from celery_observe.probes.queues.delayed import Binding, Delays, scheduled
 from celery_observe.probes.queues.keyspace import Keyspace
-from celery_observe.probes.queues.messages import delivery_of, headers_of
+from celery_observe.probes.queues.messages import STAMP, delivery_of, headers_of
 from celery_observe.probes.queues.names import QueueNames, delay_prefix
 from celery_observe.probes.queues.unacked import Unacked
 from celery_observe.settings import Settings
+from house.source import ROOT
 
 NOW = 1_000_000.0
 
@@ -141,6 +143,13 @@ def test_what_is_no_message_of_celerys_tells_nothing(raw: bytes) -> None:
     """Anyone may push to a list."""
     assert headers_of(raw).waits_since is None
     assert delivery_of(raw, 0.0) is None
+
+
+def test_the_stamp_is_the_header_that_publishers_set() -> None:
+    """Written in one process, read in another."""
+    headers = runpy.run_path(str(ROOT / "celery_observe" / "worker" / "headers.py"))  # to import it instruments us
+
+    assert headers["PUBLISHED"] == STAMP
 
 
 # -- bindings

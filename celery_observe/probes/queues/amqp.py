@@ -60,7 +60,6 @@ class AmqpQueues(QueuesProbe):
                 self._connect()
             answers = {name: self._declare(name) for name in self._names.select(self._heard())}
         except (AMQPError, OSError) as error:
-            self.close()
             raise self._unreadable(error) from error
         return [*self._tell({name: answer for name, answer in answers.items() if answer is not None})]
 

@@ -43,7 +43,6 @@ class KombuQueues(QueuesProbe):
             heard = self._heard()
             sizes = {name: self._size(name, heard) for name in self._names.select(heard)}
         except errors as error:
-            self.close()
             raise self._unreadable(error) from error
         return [*self._tell({name: size for name, size in sizes.items() if size is not None})]
 

@@ -112,7 +112,6 @@ class RedisQueues(QueuesProbe):
             look = self._look(client)
             complete = self._read_unacked(client, look)
         except (RedisError, OSError) as error:
-            self.close()
             raise self._unreadable(error) from error
         return [*self._tell(look, complete=complete)]
 
