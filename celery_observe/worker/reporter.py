@@ -61,6 +61,12 @@ class Reporter:
         self._path, self._socket = path, None
         self._connect()
 
+    def close(self) -> None:
+        """Report to nobody any more."""
+        sock, self._socket, self._path = self._socket, None, None
+        if sock is not None:
+            sock.close()
+
     def send(self, report: AnyReport) -> None:
         """Send one report, or drop and count it."""
         sock = self._socket or self._connect()

@@ -1,0 +1,374 @@
+"""What our handlers make of what Celery's signals tell, without a worker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.exceptions import WorkerLostError
+from celery import Celery
+from celery.exceptions import Ignore, Reject
+from kombu import Exchange, Queue
+from kombu.exceptions import EncodeError
+
+from celery_observe import instrument
+from celery_observe.cause import Failure
+from celery_observe.fact import Cause, Outcome
+from celery_observe.report import AnyReport, Execution, Publication
+from celery_observe.worker import commands, executions, publisher
+from celery_observe.worker.children import Children
+from celery_observe.worker.guard import handler, harmless
+from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
+from celery_observe.worker.pulse import STUCK_AFTER, Pulse
+from celery_observe.worker.queues import QueueNames
+from celery_observe.worker.reporter import Reporter, reporter
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[AnyReport]:
+    """The reports that are sent, instead of a socket."""
+    reports: list[AnyReport] = []
+    monkeypatch.setattr(Reporter, "send", lambda _self, report: reports.append(report))
+    monkeypatch.setattr(Reporter, "has_listener", property(lambda _self: True))
+    return reports
+
+
+# -- queues
+
+
+@pytest.fixture
+def names() -> QueueNames:
+    """Of an app with queues of every kind of exchange."""
+    topic, fanout = Exchange("events", type="topic"), Exchange("all", type="fanout")
+    known = QueueNames()
+    known.declare(
+        [
+            Queue("mail", Exchange("mail", type="direct"), routing_key="mail.key"),
+            Queue("orders", topic, routing_key="order.#"),
+            Queue("paid", topic, routing_key="*.paid"),
+            Queue("news", fanout),
+        ]
+    )
+    return known
+
+
+@pytest.mark.parametrize(
+    ("exchange", "routing_key", "queue"),
+    [
+        ("", "celery", "celery"),
+        (None, "celery", "celery"),
+        ("", "", None),
+        ("mail", "mail.key", "mail"),
+        ("mail", "other", None),
+        ("events", "order.new.now", "orders"),
+        ("events", "order", "orders"),
+        ("events", "bill.paid", "paid"),
+        ("events", "order.paid", None),
+        ("all", "whatever", "news"),
+        ("unknown", "celery", None),
+    ],
+)
+def test_a_queue_is_named_if_only_one_takes_the_message(
+    names: QueueNames, exchange: str | None, routing_key: str, queue: str | None
+) -> None:
+    """As AMQP routes: by name, key, pattern, or to all."""
+    assert names.of({"exchange": exchange, "routing_key": routing_key}) == queue
+
+
+def test_names_that_are_remembered_are_bounded(names: QueueNames) -> None:
+    """Routing keys may be anything."""
+    for number in range(25_000):
+        assert names.of({"exchange": "events", "routing_key": f"order.{number}"}) == "orders"
+
+    assert len(names) <= 10_000
+
+
+def test_a_message_without_delivery_info_has_no_queue(names: QueueNames) -> None:
+    """Such as that of an eager task."""
+    assert names.of(None) is None
+
+
+# -- publishing
+
+
+def test_the_stamp_is_overwritten_and_the_first_is_kept() -> None:
+    """A retry carries the headers of the attempt before."""
+    first: dict[str, Any] = {"retries": 0, PUBLISHED: 1.0, FIRST_PUBLISHED: 1.0}
+    publisher.stamp(first)
+    again = {**first, "retries": 1, PUBLISHED: 2.0, RECEIVED: 3.0}
+
+    publisher.stamp(again)
+
+    assert first[PUBLISHED] == first[FIRST_PUBLISHED] == again[FIRST_PUBLISHED] > 1.0
+    assert again[PUBLISHED] > 2.0
+    assert RECEIVED not in again
+
+
+def test_a_publish_is_reported_with_the_time_it_took(sent: list[AnyReport]) -> None:
+    """From the stamp on."""
+    headers: dict[str, Any] = {}
+    publisher.stamp(headers)
+
+    publisher.published("t", headers, "", "q")
+
+    assert isinstance(sent[0], Publication)
+    assert (sent[0].name, sent[0].queue) == ("t", "q")
+    assert 0.0 <= (sent[0].seconds or -1.0) < 1.0
+
+
+def test_a_publish_that_fails_is_reported_and_raises(sent: list[AnyReport]) -> None:
+    """What the caller sees is what it would see without us."""
+    app = Celery("t", broker="memory://", set_as_current=False)
+    instrument(app)
+
+    with pytest.raises(EncodeError):
+        app.send_task("t", args=[object()], queue="q")
+
+    told = [report for report in sent if isinstance(report, Publication)]
+    assert [(report.name, report.queue, report.exception) for report in told] == [("t", "q", "EncodeError")]
+
+
+# -- executing
+
+
+def fail_with(exception: Exception) -> tuple[BaseException, ExceptionInfo]:
+    """Raise it, as a task would."""
+    try:
+        raise exception
+    except type(exception) as error:
+        return error, ExceptionInfo()
+
+
+class CardDeclinedError(Exception):
+    """An exception of an application's own, whose text is nobody's business."""
+
+    def __str__(self) -> str:
+        raise AssertionError("its text was looked at")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    ("exception", "failure"),
+    [
+        (KeyError("k"), Failure("KeyError", Cause.EXCEPTION)),
+        (
+            WorkerLostError("Worker exited prematurely: signal 9 (SIGKILL) Job: 0."),
+            Failure("WorkerLostError", Cause.OOM_OR_SIGNAL),
+        ),
+        (
+            WorkerLostError("Worker exited prematurely: exitcode 3 Job: 0."),
+            Failure("WorkerLostError", Cause.WORKER_LOST),
+        ),
+    ],
+)
+def test_a_failure_is_named(exception: Exception, failure: Failure) -> None:
+    """By its class and what that means."""
+    assert executions.explain(*fail_with(exception)) == failure
+
+
+def test_a_failure_is_named_without_its_text() -> None:
+    """Which may hold arguments, or fail itself."""
+    assert executions.explain(CardDeclinedError(), None).exception == "CardDeclinedError"
+
+
+def test_a_wrapped_failure_is_named_by_what_is_in_the_wrapper() -> None:
+    """A pool wraps what it could not send otherwise."""
+    wrapped = ExceptionWithTraceback(KeyError("k"), None)
+
+    assert executions.explain(wrapped, None).exception == "KeyError"
+
+
+def make_task(**request: Any) -> Any:
+    """Return a task with a request on its stack."""
+    fields = {
+        "is_eager": False,
+        "hostname": "w@h",
+        "shadow": None,
+        "delivery_info": {"exchange": "", "routing_key": "q"},
+        "retries": 0,
+        "eta": None,
+        **request,
+    }
+    return SimpleNamespace(name="t", request_stack=SimpleNamespace(top=SimpleNamespace(**fields)))
+
+
+@pytest.mark.parametrize(
+    ("state", "retval", "outcome", "requeued"),
+    [
+        ("SUCCESS", 1, Outcome.SUCCEEDED, False),
+        ("FAILURE", KeyError(), Outcome.FAILED, False),
+        ("RETRY", None, Outcome.RETRIED, False),
+        ("IGNORED", Ignore(), Outcome.IGNORED, False),
+        ("IGNORED", Ignore("Replaced by new task"), Outcome.REPLACED, False),
+        ("REJECTED", Reject("no", requeue=False), Outcome.REJECTED, False),
+        ("REJECTED", Reject("no", requeue=True), Outcome.REJECTED, True),
+    ],
+)
+def test_an_end_is_reported(
+    sent: list[AnyReport], state: str, retval: Any, outcome: Outcome, *, requeued: bool
+) -> None:
+    """By what Celery calls the state, and what the task raised."""
+    task = make_task(**{PUBLISHED: 1.0, RECEIVED: 2.0})
+
+    executions.begin(task)
+    executions.end(task, "id", state, retval)
+
+    (report,) = sent
+    assert isinstance(report, Execution)
+    assert (report.uuid, report.name, report.queue, report.outcome) == ("id", "t", "q", outcome)
+    assert (report.requeued, report.published, report.received) == (requeued, 1.0, 2.0)
+    assert report.started is not None
+
+
+def test_eager_tasks_are_calls(sent: list[AnyReport]) -> None:
+    """They have no message and no queue, and the worker does not count them either."""
+    task = make_task(is_eager=True)
+
+    executions.begin(task)
+    executions.end(task, "id", "SUCCESS", 1)
+
+    assert sent == []
+
+
+def test_an_interrupted_attempt_is_left_to_the_main_process(sent: list[AnyReport]) -> None:
+    """Which interrupted it, and knows why."""
+    task = make_task()
+
+    executions.begin(task)
+    executions.end(task, "id", None, None)
+
+    assert sent == []
+
+
+# -- the guest
+
+
+def test_whatever_a_handler_raises_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And goes nowhere else."""
+    monkeypatch.setattr(reporter, "errors", 0)
+
+    def fail(**_: Any) -> None:
+        raise MemoryError
+
+    handler(fail)(sender=None)
+    harmless(fail)()
+
+    assert reporter.errors == 2
+
+
+def test_handlers_rest_while_turned_off() -> None:
+    """And work again afterwards."""
+    calls: list[str] = []
+    handle = handler(lambda **_: calls.append("called"))
+
+    commands.celery_observe(None, "off")
+    handle()
+    commands.celery_observe(None, "on")
+    handle()
+
+    assert calls == ["called"]
+    assert "error" in commands.celery_observe(None, "maybe")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(0, "exited"), (155, "recycled"), (1, "failed"), (-9, "sigkill"), (-11, "sigsegv"), (-63, "signal")],
+)
+def test_children_are_counted_by_how_they_went(code: int, reason: str) -> None:
+    """Once, and only when billiard has found it out."""
+    children = Children()
+    process = SimpleNamespace(returncode=None)
+    child = SimpleNamespace(_popen=process)
+    children._meet(SimpleNamespace(_pool=[child]))  # noqa: SLF001 - otherwise the hub of a worker calls it
+
+    assert (children.exits(), children.extinct) == ({}, False)
+    process.returncode = code
+    assert children.extinct
+    assert children.exits() == children.exits() == {reason: 1}
+
+
+def worker(*, queues: tuple[str, ...] = ("q",), pool: str = "celery.concurrency.prefork") -> Any:
+    """Return as much of a worker as its pulse needs."""
+    consumed = SimpleNamespace(amqp=SimpleNamespace(queues=SimpleNamespace(consume_from=queues)))
+    return SimpleNamespace(app=consumed, pool=type("TaskPool", (), {"__module__": pool})())
+
+
+def test_a_worker_that_consumes_is_well() -> None:
+    """Its loop ticks."""
+    pulse = Pulse(worker(), Children())
+
+    assert pulse.troubles() == ["the worker is not connected to its broker"]
+    pulse.begin()
+    assert (pulse.ailments(), pulse.troubles(), pulse.is_consuming) == ([], [], True)
+    pulse.end()
+    assert (pulse.ailments(), pulse.is_consuming) == ([], False)
+
+
+def test_a_loop_that_stands_still_is_an_ailment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not while there is no broker: then it is Celery's reconnecting that keeps it."""
+    now = 100.0
+    monkeypatch.setattr("celery_observe.worker.pulse.time.monotonic", lambda: now)
+    pulse = Pulse(worker(), Children())
+    pulse.begin()
+
+    now += STUCK_AFTER + 1.0
+
+    assert pulse.ailments() == ["the worker's loop is stuck"]
+    pulse.end()
+    assert pulse.ailments() == []
+
+
+def test_a_worker_told_to_consume_nothing_is_not_ready() -> None:
+    """`control.cancel_consumer` does that; it lives, though."""
+    pulse = Pulse(worker(queues=()), Children())
+    pulse.begin()
+
+    assert (pulse.ailments(), pulse.troubles()) == ([], ["the worker consumes no queue"])
+
+
+# -- what a process imports
+
+
+def imported(code: str) -> set[str]:
+    """The modules that this code imports."""
+    command = [sys.executable, "-P", "-c", f"import sys\n{code}\nprint(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, check=True, text=True).stdout.split())
+
+
+def test_importing_the_package_costs_nothing() -> None:
+    """Not even Celery."""
+    assert not imported("import celery_observe") & {"celery", "kombu", "msgspec"}
+
+
+def test_a_publisher_imports_no_server() -> None:
+    """Nothing of what serves metrics, nor what logs."""
+    heavy = {"tornado", "prometheus_client", "structlog", "hiredis", "asyncio", "celery_observe.pipeline"}
+
+    assert not imported("from celery_observe import instrument\ninstrument()") & heavy
+
+
+def test_the_off_switch_connects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CELERY_OBSERVE_DISABLED=1."""
+    monkeypatch.setenv("CELERY_OBSERVE_DISABLED", "1")
+
+    code = "from celery_observe import instrument\ninstrument()\nfrom celery import signals"
+    modules = imported(f"{code}\nassert not signals.task_prerun.receivers")
+
+    assert "celery" in modules
+
+
+@pytest.mark.parametrize("settings", [{"port": "no"}, {"colour": "red"}, {"sidecar": "/run/s"}])
+def test_a_wrong_setting_is_logged_and_nothing_raises(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+) -> None:
+    """A typo must not keep the user's app from starting."""
+    monkeypatch.setattr("celery_observe.worker.instrumentation._given", {})
+
+    instrument(None, **settings)
+
+    assert "nothing is measured" in caplog.text

@@ -1,0 +1,128 @@
+"""Reports are sent, or dropped and counted; nothing waits and nothing raises."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from celery_observe.report import AnyReport, Loss, Refusal, decode
+from celery_observe.streams.local import LocalStream, pair
+from celery_observe.worker.reporter import Reporter
+
+REPORT = Refusal(1.0, "w@h")
+
+
+@pytest.fixture
+def reading() -> Iterator[tuple[Reporter, socket.socket]]:
+    """A reporter, and where it reports to."""
+    reader, writer = pair()
+    reporter = Reporter()
+    reporter.write_to(writer)
+    with reader:
+        yield reporter, reader
+    reporter.close()
+
+
+def arrived(reader: socket.socket) -> list[AnyReport]:
+    """Return all reports that wait."""
+    found: list[AnyReport] = []
+    while True:
+        try:
+            found += decode(reader.recv(1 << 20), print)
+        except BlockingIOError:
+            return found
+
+
+def test_a_report_arrives(reading: tuple[Reporter, socket.socket]) -> None:
+    """As it was made."""
+    reporter, reader = reading
+
+    reporter.send(REPORT)
+
+    assert arrived(reader) == [REPORT]
+
+
+def test_a_full_socket_drops_and_the_next_report_tells(reading: tuple[Reporter, socket.socket]) -> None:
+    """How many were dropped, once."""
+    reporter, reader = reading
+    while not reporter.dropped:
+        reporter.send(REPORT)
+    reporter.send(REPORT)
+    arrived(reader)
+
+    reporter.send(REPORT)
+    reporter.send(REPORT)
+
+    assert arrived(reader) == [REPORT, Loss(1.0, "w@h", dropped=2), REPORT]
+
+
+def test_handlers_that_failed_are_told(reading: tuple[Reporter, socket.socket]) -> None:
+    """With the next report."""
+    reporter, reader = reading
+    reporter.errors = 3
+
+    reporter.send(REPORT)
+
+    assert arrived(reader) == [REPORT, Loss(1.0, "w@h", errors=3)]
+
+
+def test_a_reader_that_is_gone_drops(reading: tuple[Reporter, socket.socket]) -> None:
+    """For ever: a pair has no other end."""
+    reporter, reader = reading
+    reader.close()
+
+    reporter.send(REPORT)
+    reporter.send(REPORT)
+
+    assert reporter.dropped == 2
+
+
+def test_with_nobody_to_report_to_reports_are_dropped() -> None:
+    """A process that was never told where."""
+    reporter = Reporter()
+
+    reporter.send(REPORT)
+
+    assert (reporter.has_listener, reporter.dropped) == (False, 1)
+
+
+def test_a_sidecar_may_come_later_and_go_and_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked for at most once a second; what was dropped meanwhile is told."""
+    now = 100.0
+    monkeypatch.setattr("celery_observe.worker.reporter.time.monotonic", lambda: now)
+    path = os.path.relpath(tmp_path / "s")
+    reporter = Reporter()
+    reporter.connect_to(path)
+    reporter.send(REPORT)
+    sidecar = LocalStream(path)
+    sidecar.open()
+    reporter.send(REPORT)
+
+    now = 102.0
+    reporter.send(REPORT)
+    told = [report for _ in range(2) for body in sidecar.read(0.0) for report in decode(body, print)]
+    sidecar.close()
+    reporter.send(REPORT)
+
+    reporter.close()
+
+    assert told == [REPORT, Loss(1.0, "w@h", dropped=2)]
+    assert reporter.dropped == 1
+
+
+def test_the_switch_is_shared_with_children() -> None:
+    """Those that exist already, too."""
+    reporter = Reporter()
+    child = os.fork()
+    if not child:
+        reporter.turn(off=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert reporter.off
+    reporter.turn(off=False)
+    assert not reporter.off
