@@ -124,6 +124,8 @@ class Worker(msgspec.Struct):
     exited: bool = False
     """It did not come back."""
     version: str = ""
+    pool: str = ""
+    """As `--pool` calls it; empty until it was asked."""
     queues: tuple[str, ...] | None = None
     """The queues it consumes; None until it was asked."""
     former_pid: int | None = None
@@ -215,7 +217,7 @@ class Fleet:
             self._emit(WorkerExited(worker.name, Exit.SHUTDOWN if worker.departed else Exit.RESTARTED))
         ledger = Ledger(worker.name, event.pid, base=0)
         former = worker.ledger.pid if worker.ledger.pid != event.pid else None
-        fresh = Worker(worker.name, ledger, at.monotonic, queues=worker.queues, former_pid=former)
+        fresh = Worker(worker.name, ledger, at.monotonic, queues=worker.queues, pool=worker.pool, former_pid=former)
         self._workers[worker.name] = fresh
         return fresh
 
@@ -228,11 +230,17 @@ class Fleet:
         load1 = event.loadavg[0] if event.loadavg else None
         self._emit(WorkerSeen(worker.name, event.timestamp, worker.skew, event.processed, event.active, load1))
         if event.sw_ver and event.sw_ver != worker.version:
-            worker.version = event.sw_ver
-            self._emit(WorkerIdentified(worker.name, event.sw_ver))
+            self.identify(worker, version=event.sw_ver)
         if not worker.up:
             worker.up, worker.departed, worker.exited = True, False, False
             self._emit(WorkerUp(worker.name, 1))
+
+    def identify(self, worker: Worker, *, version: str = "", pool: str = "") -> None:
+        """Note what is now known of a worker's version or pool."""
+        identity = version or worker.version, pool or worker.pool
+        if identity != (worker.version, worker.pool):
+            worker.version, worker.pool = identity
+            self._emit(WorkerIdentified(worker.name, *identity))
 
     def _count(self, worker: Worker, processed: int, timestamp: float) -> None:
         ledger = worker.ledger

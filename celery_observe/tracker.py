@@ -508,6 +508,7 @@ class Tracker:
         """Take in what a worker says it executes and holds: what we never saw, and what it no longer runs."""
         worker = self._fleet.meet(snapshot.worker, at)
         worker.queues = snapshot.queues
+        self._fleet.identify(worker, pool=snapshot.pool)
         for item in snapshot.active:
             attempt = self._seeded(item, worker)
             if attempt.outcome is None and attempt.started is None and item.started is not None:

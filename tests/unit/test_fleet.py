@@ -32,10 +32,20 @@ def test_a_worker_is_up_from_its_first_heartbeat_on() -> None:
 
 
 def test_a_worker_that_says_goodbye_is_down_at_once() -> None:
-    """It shut down in good order."""
+    """It has shut down in good order, if it is not back soon."""
     world = World().beat().say("worker-offline").say("worker-offline")
+    assert (ups(world), exits(world)) == ([1, 0], [])
+
+    world.pass_time(11)
 
     assert (ups(world), exits(world)) == ([1, 0], ["shutdown"])
+
+
+def test_a_worker_that_says_goodbye_and_is_back_has_not_exited() -> None:
+    """It says goodbye, too, when it has lost its connection."""
+    world = World().beat().say("worker-offline").beat().pass_time(5).beat().pass_time(5)
+
+    assert (ups(world), exits(world)) == ([1, 0, 1], [])
 
 
 def test_a_worker_that_is_silent_is_lost() -> None:
@@ -169,7 +179,7 @@ def lost(world: World) -> int:
     return sum(fact.count for fact in world.told(Unobserved))
 
 
-def beats(world: World, processed: int, times: int = 3) -> World:
+def beats(world: World, processed: int, times: int = 4) -> World:
     """Let heartbeats say that this many tasks were accepted."""
     for _ in range(times):
         world.clock.advance(2.0)
@@ -200,7 +210,7 @@ def test_a_new_process_is_counted_from_its_first_task_on() -> None:
     """It was seen to begin."""
     world = beats(World(), 10).beat(pid=2, processed=4)
 
-    for _ in range(3):
+    for _ in range(4):
         world.clock.advance(2.0)
         world.beat(pid=2, processed=4)
 
@@ -244,11 +254,22 @@ def test_a_worker_that_restarted_while_the_observer_was_away_is_counted_from_its
 
     second = World()
     second.fleet.resume(first.fleet.ledgers(), second.clock.now)
-    for _ in range(3):
+    for _ in range(4):
         second.clock.advance(2.0)
         second.beat(pid=2, processed=3)
 
     assert lost(second) == 3
+
+
+def test_a_start_that_bears_a_later_time_than_the_heartbeat_that_counts_it_is_no_loss() -> None:
+    """A thread is interrupted between counting a task and sending its event; the next heartbeat agrees with us."""
+    world = World().beat(processed=0)
+    for number in range(1, 6):
+        world.clock.advance(2.0)
+        world.beat(processed=number if number % 2 else number - 1)
+        world.say("task-started", uuid=f"task-{number}", ago=-0.001)
+
+    assert lost(world) == 0
 
 
 def test_heartbeats_without_counts_say_nothing_of_losses() -> None:

@@ -224,6 +224,7 @@ def test_a_worker_that_restarts_takes_what_it_ran_with_it(desk: Desk) -> None:
 def test_a_worker_says_goodbye(desk: Desk) -> None:
     """It is not waited for."""
     desk.tell(beat(11.0), beat(12.0, leaving=True))
+    desk.journal.tick(Instant(30.0, 30.0))
 
     assert [(fact.up) for fact in desk.told(WorkerUp)] == [1, 0]
     assert [fact.kind for fact in desk.told(WorkerExited)] == ["shutdown"]
