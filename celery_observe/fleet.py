@@ -287,7 +287,7 @@ class Fleet:
 
     def ledgers(self) -> list[Ledger]:
         """Return what must outlive a restart of the observer."""
-        return [worker.ledger for worker in self._workers.values() if worker.ledger.base is not None]
+        return [worker.ledger for worker in self if worker.ledger.base is not None]
 
     def resume(self, ledgers: Iterable[Ledger], at: Instant) -> None:
         """Go on with the ledgers of an earlier run, so that what happened in between counts as unobserved."""
