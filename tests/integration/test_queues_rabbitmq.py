@@ -76,6 +76,20 @@ def test_a_queue_that_does_not_exist_holds_nothing_if_declared_and_else_is_absen
     assert told.ask(AMQP).value("waiting", "declared") is None
 
 
+def test_a_queue_that_was_deleted_disappears(rabbitmq_url: str, probe: Callable[..., Probed]) -> None:
+    """That an event once named it keeps nothing alive."""
+    fill(rabbitmq_url, "celery", 1)
+    told = probe(rabbitmq_url, Heard({"celery"}), management=True)
+    eventually(lambda: told.ask().value("waiting", "celery", "") == 1, what="statistics are there")
+    assert told.ask(AMQP).value("waiting", "celery", "") == 1
+
+    with Connection(rabbitmq_url) as connection:
+        connection.channel().queue_delete("celery")
+
+    assert told.ask(AMQP).values("waiting") == {}
+    eventually(lambda: told.ask().values("waiting") == {}, what="the management API has noticed")
+
+
 def test_an_exclusive_queue_of_another_is_absent(rabbitmq_url: str, probe: Callable[..., Probed]) -> None:
     """It cannot be asked about, so nothing is claimed."""
     with Connection(rabbitmq_url) as connection:

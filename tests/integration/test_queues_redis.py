@@ -20,7 +20,7 @@ from services.probed import Heard, Probed
 from services.redis import Redis
 from services.sentinel import Sentinel
 from services.waiting import eventually
-from services.worker import Worker
+from services.worker import TESTS, Worker
 
 
 @pytest.fixture
@@ -375,3 +375,35 @@ def test_depth_age_and_consumers_follow_real_workers(
     served = page.wait_for(lambda samples: samples.value("celery_queue_consumers", queue="celery") == 1)
     assert served.total("celery_queue_waiting", queue="celery") == 0
     assert served.value("celery_queue_oldest_age_seconds", queue="celery") == 0
+
+
+def test_an_app_declares_its_queues(redis_server: Redis, exporter: Callable[..., Exporter]) -> None:
+    """They are there on a broker that has never been used, with the app's transport options."""
+    conf = {
+        "task_queues": {"high": {}, "low": {}},
+        "broker_transport_options": {"priority_steps": [0, 1], "sep": ":"},
+    }
+    env = {"SAMPLE_BROKER": redis_server.url, "SAMPLE_CONF": json.dumps(conf), "PYTHONPATH": str(TESTS)}
+    page = exporter(arguments=("-A", "apps.sample", "--queue-interval", "0.5", "--queue-deny", "low"), env=env)
+
+    samples = page.wait_for(lambda samples: samples.select("celery_queue_waiting"))
+
+    assert samples.value("celery_queue_waiting", queue="high", priority="1") == 0
+    assert len(samples.select("celery_queue_waiting")) == 2
+
+
+def test_two_brokers_are_asked_apart(start_redis: Callable[..., Redis], exporter: Callable[..., Exporter]) -> None:
+    """The stall of one hides nothing of the other."""
+    one, two = start_redis(), start_redis()
+    publish(one.url, "celery", 1)
+    publish(two.url, "celery", 2)
+    page = exporter(f"one={one.url}", f"two={two.url}", arguments=("--queue-interval", "0.5"))
+    page.wait_for(lambda samples: len(samples.select("celery_queue_waiting", priority="0")) == 2)
+
+    one.pause()
+    try:
+        samples = page.wait_for(lambda samples: not samples.select("celery_queue_waiting", broker="one"))
+    finally:
+        one.resume()
+
+    assert samples.value("celery_queue_waiting", broker="two", queue="celery", priority="0") == 2
