@@ -54,7 +54,8 @@ class Guard:
                 log.warning("plugin failed", plugin=plugin, error=str(error))
             self._report(plugin, str(error), None)
         except Exception as error:
-            log.exception("plugin failed unexpectedly", plugin=plugin)
+            if self._is_news(plugin, repr(error)):
+                log.exception("plugin failed unexpectedly", plugin=plugin)
             self._report(plugin, f"unexpected {type(error).__name__}, see the log", None)
         else:
             self._report(plugin, None, self._clock() - started if timed else None)
