@@ -1,4 +1,8 @@
-"""Decides when the workers of a broker are asked, and hands their answers to its reader."""
+"""Decides when the workers of a broker are asked, and hands their answers to its reader.
+
+Once per interval all are asked, by the leader if there are replicas; in between, by each replica, those of which its
+events give it a reason to ask.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from celery_observe.fleet import MAX_WORKERS
 from celery_observe.logs import log
+from celery_observe.probes import Prober
 from celery_observe.probes.workers import Answers, WorkersProbe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from celery_observe.guard import Guard
     from celery_observe.reader import Reader
@@ -20,18 +25,21 @@ if TYPE_CHECKING:
 
 _ASK_PAUSE = 1.0
 """Seconds between two questions to workers, at the least."""
+_MISSED = 1.5
+"""Intervals after which all workers are asked by us, since no leader did, to turn their events on."""
 _FIRST_PAUSE = 2.0
 """Seconds after which a worker is asked once more; it doubles each time. One that is just starting answers then."""
 
 
-class Asker(threading.Thread):
-    """Asks the workers of one broker when its reader has connected, met a new one, or doubts one."""
+class Asker(Prober):
+    """Asks workers of one broker at each interval, and when its reader has connected, met a new one, or doubts one."""
 
-    def __init__(self, reader: Reader, settings: Settings, guard: Guard) -> None:
-        super().__init__(name=f"asker-{reader.broker.name or reader.broker.transport}", daemon=True)
+    def __init__(self, reader: Reader, settings: Settings, guard: Guard, leads: Callable[[], bool]) -> None:
+        self._probe = WorkersProbe(reader.broker, settings, reader, on_answers=self._take_all)
+        super().__init__("", [self._probe], reader.recorder, guard, leads=leads)
+        self.name = f"asker-{reader.broker.name or reader.broker.transport}"
+        self.delay(settings.inspect_interval)  # unless the stream connects
         self._reader = reader
-        self._guard = guard
-        self._probe = WorkersProbe(reader.broker, settings.inspect_timeout)
         self._interval = settings.inspect_interval
         self._enable = settings.enable_events
         self._connected = threading.Event()
@@ -42,27 +50,33 @@ class Asker(threading.Thread):
         reader.on_connect = self._connected.set
 
     def run(self) -> None:
-        """Ask all workers on connect, and later those that the reader wants asked."""
-        while not self._reader.stopping.is_set():
-            for workers in self._rounds():
-                self._guard.run("workers", partial(self._ask, workers))
+        """Ask all workers on connect and at each interval, and in between those that the reader wants asked."""
+        while not self.stopping.is_set():
+            pause = min(self.turn(), _ASK_PAUSE)
+            for workers in self._rounds(pause):
+                if workers is None and self._leads():
+                    self.delay(0.0)
+                    self.turn()
+                else:
+                    self._guard.run(self._probe.name, partial(self._enquire, workers))
+                self._reader.inbox.put([])  # if that failed: the reader waits no longer
 
-    def _rounds(self) -> list[set[str] | None]:
-        """Wait a moment, and return whom to ask now: some, or all (None)."""
-        if self._connected.wait(_ASK_PAUSE):
+    def _rounds(self, pause: float) -> list[set[str] | None]:
+        """Wait so many seconds, and return whom to ask now: some, or all (None)."""
+        if self._connected.wait(pause):
             self._connected.clear()
             self._asked.clear()
             known = self._known()  # these answer at once, and events wait for them
             return [known, None] if known else [None]
         if not self._reader.connected:
             return []
-        if self._enable and time.monotonic() - self._asked_all > self._interval:
+        if self._enable and time.monotonic() - self._asked_all > _MISSED * self._interval:
             return [None]  # a new worker need not send heartbeats
         due = self._due()
         return [due] if due else []
 
     def _known(self) -> set[str]:
-        return {worker.name for worker in self._reader.fleet if worker.up}
+        return self._reader.up()
 
     def _due(self) -> set[str]:
         """Return the workers that the reader wants asked and whose turn it is."""
@@ -75,17 +89,20 @@ class Asker(threading.Thread):
             self._asked[worker] = _Turn(now + pause, min(2 * pause, self._interval))
         return due
 
-    def _ask(self, workers: set[str] | None) -> None:
-        """Hand the answers to the reader; none if the question failed, so that it waits no longer."""
+    def _enquire(self, workers: set[str] | None) -> None:
         if workers is None:
             self._asked_all = time.monotonic()
-        answers = Answers([], {})
-        try:
-            answers = self._probe.ask(workers, enable_events=self._enable)
-        finally:
-            self._reader.inbox.put(answers.snapshots)
+        self._take(self._probe.enquire(workers), self._known() if workers is None else workers)
+
+    def _take_all(self, answers: Answers, expected: set[str]) -> None:
+        self._asked_all = time.monotonic()
+        self._take(answers, expected)
+
+    def _take(self, answers: Answers, expected: set[str]) -> None:
+        """Hand the answers to the reader, and name whom events could not be turned on in."""
+        self._reader.inbox.put(answers.snapshots)
         if self._enable:
-            self._name_unreached(answers.enabled, self._known() if workers is None else workers)
+            self._name_unreached(answers.enabled, expected)
 
     def _name_unreached(self, enabled: Mapping[str, str | None], expected: set[str]) -> None:
         """Log, once for each, the workers that refused to send task events, or twice gave no answer."""

@@ -10,6 +10,9 @@ from celery.events.event import get_exchange
 from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import KombuError
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from celery_observe.errors import SettingsError, StreamError
 from celery_observe.masking import mask_text
@@ -54,6 +57,22 @@ def connect(connection: Any, broker: BrokerSettings) -> None:
     except errors as error:
         connection.release()
         raise cannot(broker, "connect", error) from error
+
+
+def redis_connection(broker: BrokerSettings) -> Any:
+    """Return a closed connection to Redis or its Sentinels, bounded in time. Raises SettingsError."""
+    timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": REPLY_TIMEOUT}
+    once = {**timeouts, "retry": Retry(NoBackoff(), 0)}
+    sentinel = once | (broker.transport_options.get("sentinel_kwargs") or {})
+    return connection_for(broker, {**timeouts, "socket_keepalive": True, "sentinel_kwargs": sentinel})
+
+
+def redis_client(connection: Any, broker: BrokerSettings) -> Redis:
+    """Connect, and return a client that asks once and prefixes no key. Raises StreamError."""
+    connect(connection, broker)
+    pool = connection.default_channel.pool
+    pool.connection_kwargs |= {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
+    return Redis(connection_pool=pool)
 
 
 def cannot(broker: BrokerSettings, do_what: str, error: BaseException) -> StreamError:

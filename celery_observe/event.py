@@ -84,7 +84,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """What one worker said of itself over remote control.
 
     ``asked`` is the Unix time at which the question left: a task that started later may be missing.
-    ``queues`` are the names of the queues it consumes; None when it did not say.
+    ``queues`` are the names of the queues it consumes; None when it did not say. ``pool`` is empty then.
     """
 
     worker: str
@@ -92,6 +92,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     active: tuple[RunningTask, ...]
     reserved: tuple[RunningTask, ...]
     queues: tuple[str, ...] | None
+    pool: str = ""
 
 
 _batch_decoder = msgspec.json.Decoder(list[Event])
@@ -164,6 +165,7 @@ def snapshot(
     active: Iterable[Mapping[str, Any]],
     reserved: Iterable[Mapping[str, Any]],
     queues: Iterable[Mapping[str, Any]] | None,
+    pool: str = "",
 ) -> Snapshot:
     """Build a Snapshot from the replies of ``inspect active``, ``reserved`` and ``active_queues`` of one worker.
 
@@ -178,6 +180,7 @@ def snapshot(
         active=tuple(_running(item, known) for item in active),
         reserved=tuple(_running(item, known) for item in reserved),
         queues=names,
+        pool=pool,
     )
 
 

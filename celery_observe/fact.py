@@ -181,10 +181,11 @@ class WorkerSeen(Fact):
 
 
 class WorkerIdentified(Fact):
-    """A worker, or a new process under its name, told its version."""
+    """A worker, or a new process under its name, told its version or pool; empty while it has not."""
 
     worker: str
     version: str
+    pool: str = ""
 
 
 class WorkerUp(Fact):

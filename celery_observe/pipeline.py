@@ -15,6 +15,7 @@ from celery_observe.asker import Asker
 from celery_observe.broker import socket_path
 from celery_observe.exposition import Exposition, Readiness
 from celery_observe.guard import Guard
+from celery_observe.leader import Leader, lock_for
 from celery_observe.listener import Listener
 from celery_observe.logs import log
 from celery_observe.metrics import observer
@@ -27,6 +28,8 @@ from celery_observe.state import StateFile
 from celery_observe.streams.local import LocalStream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery_observe.metrics import Family
     from celery_observe.settings import BrokerSettings, Settings
 
@@ -78,8 +81,9 @@ class Pipeline:
         self._own = Recorder()
         self._own[observer.BUILD_INFO].set((__version__,), 1)
         self._guard = Guard(self._own.record)
-        self._askers: list[Asker] = []
         self._probers: list[Prober] = []
+        self._leaders: list[Leader] = []
+        self._leads: list[tuple[Recorder, Callable[[], bool]]] = []
         self._readers = [self._reader(broker) for broker in settings.brokers]
         path = socket_path(settings.listen) if settings.listen else None
         self._local = LocalStream(path) if path else local
@@ -111,11 +115,23 @@ class Pipeline:
         recorder = self._recorder({"broker": broker.name} if len(settings.brokers) > 1 else {})
         guard = Guard(recorder.record)
         reader = Reader(broker, settings, recorder, guard)
+        leads = self._leadership(broker, guard)
+        self._leads.append((recorder, leads))
         if settings.remote_control:
-            self._askers.append(Asker(reader, settings, guard))
-        probes = probes_for(broker, settings, reader)
-        self._probers.append(Prober(broker.name or broker.transport, probes, recorder, guard))
+            self._probers.append(Asker(reader, settings, guard, leads))
+        if settings.probe != "off":
+            probes = probes_for(broker, settings, reader)
+            self._probers.append(Prober(broker.name or broker.transport, probes, recorder, guard, leads=leads))
         return reader
+
+    def _leadership(self, broker: BrokerSettings, guard: Guard) -> Callable[[], bool]:
+        """Return what says whether this process asks a broker and its workers. Raises SettingsError."""
+        settings = self._settings
+        if settings.probe != "leader":
+            return lambda: settings.probe == "on"
+        leader = Leader(lock_for(broker), min(settings.queue_interval, settings.inspect_interval), guard)
+        self._leaders.append(leader)
+        return leader.leads
 
     def start(self) -> None:
         """Serve first, so that there is an answer whatever the brokers do; then read. Raises ExpositionError."""
@@ -126,7 +142,7 @@ class Pipeline:
             for reader in self._readers:
                 reader.resume(saved.get(reader.broker.name, []))
             self._saver.start()
-        for thread in (*self._readers, *self._listeners, *self._askers, *self._probers):
+        for thread in (*self._readers, *self._listeners, *self._leaders, *self._probers):
             thread.start()
 
     def stop(self) -> None:
@@ -136,9 +152,11 @@ class Pipeline:
             reader.stopping.set()
         for prober in self._probers:
             prober.stopping.set()
+        for leader in self._leaders:
+            leader.stopping.set()
         deadline = time.monotonic() + _STOP_TIMEOUT
-        for reader in self._sources:
-            reader.join(max(0.0, deadline - time.monotonic()))
+        for thread in (*self._sources, *self._leaders):
+            thread.join(max(0.0, deadline - time.monotonic()))
         self._save()
         self.exposition.stop()
         log.info("stopped")
@@ -157,6 +175,8 @@ class Pipeline:
         """Return the page of all metrics."""
         for prober in self._probers:
             prober.expire()
+        for recorder, leads in self._leads:
+            recorder[observer.LEADER].set((), int(leads()))
         recorders = [self._own, *(reader.recorder for reader in self._sources)]
         live = [True, *(reader.live for reader in self._sources)]
         text = self._page.render(recorders, live=live, openmetrics=openmetrics)
@@ -173,7 +193,7 @@ class Pipeline:
     def health(self) -> Readiness:
         """Say whether all threads live, and the host is well."""
         reasons = [f"{reader.name} is dead" for reader in self._sources if reader.dead]
-        reasons += [f"{each.name} is dead" for each in (*self._askers, *self._probers) if not each.is_alive()]
+        reasons += [f"{each.name} is dead" for each in (*self._leaders, *self._probers) if not each.is_alive()]
         reasons += self._host.ailments() if self._host else []
         return Readiness(ready=not reasons, reasons=tuple(reasons))
 

@@ -21,7 +21,7 @@ from celery_observe.fleet import Fleet, Instant
 from celery_observe.logs import log
 from celery_observe.metrics import observer, tasks
 from celery_observe.names import first_match, label_rules
-from celery_observe.recorder import OTHER, Recorder
+from celery_observe.recorder import OTHER, Labels, Recorder
 from celery_observe.streams import stream_for
 from celery_observe.tracker import Tracker
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from celery_observe.broker import BrokerSettings
     from celery_observe.fleet import Ledger
     from celery_observe.guard import Guard
+    from celery_observe.metrics import Family
     from celery_observe.settings import Settings
     from celery_observe.streams import Stream
 
@@ -148,6 +149,22 @@ class Reader(threading.Thread):
     def waiting(self) -> dict[str, list[float]]:
         """Return, by queue, since when tasks wait that were published and not received; nothing while disconnected."""
         return self._tracker.waiting() if self.connected else {}
+
+    def up(self) -> set[str]:
+        """Return the workers whose heartbeats are fresh."""
+        return {worker.name for worker in self.fleet if worker.up}
+
+    def told(self, family: Family) -> dict[Labels, float]:
+        """Return the samples of a family as they would be served now."""
+        return {} if family.live and not self.live else self.recorder[family].values.copy()
+
+    def runtimes(self) -> dict[str, tuple[float, float]]:
+        """Return for each queue the sum in seconds and the number of all runtimes so far."""
+        totals: dict[str, tuple[float, float]] = {}
+        for (_task, name, *_), child in self.recorder[tasks.RUNTIME].histograms.copy().items():
+            seconds, count = totals.get(name, (0.0, 0.0))
+            totals[name] = seconds + child.total, count + sum(child.counts)
+        return totals
 
     def resume(self, ledgers: Iterable[Ledger]) -> None:
         """Go on where an earlier run ended; before the thread starts."""

@@ -165,6 +165,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     inspect_timeout: Annotated[Seconds, _source("How long workers have to answer.", "SECONDS")] = 1.0
     inspect_interval: Annotated[Seconds, _source("Time between two rounds of questions.", "SECONDS")] = 30.0
+    probe: Annotated[
+        Literal["on", "off", "leader"],
+        _source(
+            "Ask brokers and workers on a timer, do not, or let one of several replicas do it (Redis, RabbitMQ).",
+            "on|off|leader",
+        ),
+    ] = "on"
     state_file: Annotated[File, _source("Where the counters of loss survive a restart.", "FILE")] = None
 
     task_queue: Annotated[
@@ -199,6 +206,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             secret=True,
         ),
     ] = ()
+
+    drain_target: Annotated[
+        Seconds, _queues("Time in which the desired slots would finish what there is to do in a queue.", "SECONDS")
+    ] = 60.0
+    min_slots: Annotated[int, msgspec.Meta(ge=0), _queues("Slots desired of each queue, at the least.", "N")] = 0
+    max_slots: Annotated[Amount, _queues("Slots desired of each queue, at the most.", "N")] = 1000
+    stalled_after: Annotated[
+        Seconds, _queues("Call a worker stalled that could take waiting messages and took none for so long.", "SECONDS")
+    ] = 60.0
 
     runtime_buckets: Annotated[
         Buckets,
@@ -479,6 +495,10 @@ _CONTRADICTIONS: tuple[tuple[Callable[[Settings], Any], str], ...] = (
     (
         lambda s: s.broker_tls_insecure and s.broker_tls_ca_file,
         "--broker-tls-insecure verifies nothing, --broker-tls-ca-file verifies with a CA: give one of them.",
+    ),
+    (
+        lambda s: s.min_slots > s.max_slots,
+        "--min-slots is above --max-slots: there is no number between them.",
     ),
     (
         lambda s: s.enable_events and not s.remote_control,

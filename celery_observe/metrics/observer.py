@@ -87,6 +87,16 @@ SERIES_OVERFLOW = Family(
     help="Samples recorded under __other__ because their family had reached max_series.",
     labels=("family",),
 )
+LEADER = Family(
+    name="celery_observe_leader",
+    kind=Kind.GAUGE,
+    help="1 if this process asks the broker and its workers, 0 if that is left to another replica or turned off.",
+)
+WORKERS_ANSWERED = Family(
+    name="celery_observe_workers_answered",
+    kind=Kind.GAUGE,
+    help="Workers that answered when all were asked last. One that is busy may not: that does not make it down.",
+)
 PLUGIN_UP = Family(
     name="celery_observe_plugin_up",
     kind=Kind.GAUGE,

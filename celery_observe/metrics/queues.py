@@ -47,6 +47,18 @@ CONSUMERS = Family(
     help="Consumers of a queue: on RabbitMQ as it counts them, elsewhere live workers that say they consume it.",
     labels=_QUEUE,
 )
+SLOTS = Family(
+    name="celery_queue_slots",
+    kind=Kind.GAUGE,
+    help="Slots of all workers that consume a queue; those of a worker that consumes several count in each.",
+    labels=_QUEUE,
+)
+DESIRED_SLOTS = Family(
+    name="celery_queue_desired_slots",
+    kind=Kind.GAUGE,
+    help="Slots that would finish what waits and is in flight within drain_target.",
+    labels=_QUEUE,
+)
 DEAD_LETTERS = Family(
     name="celery_queue_dead_letters",
     kind=Kind.GAUGE,

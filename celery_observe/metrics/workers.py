@@ -70,8 +70,8 @@ EXITS = Family(
 INFO = Family(
     name="celery_worker_info",
     kind=Kind.GAUGE,
-    help="Always 1; the version of Celery that a worker runs.",
-    labels=("worker", "version"),
+    help="Always 1; the version of Celery and the pool that a worker runs. The pool is empty until it was asked.",
+    labels=("worker", "version", "pool"),
     on=fact.WorkerIdentified,
 )
 RESERVED = Family(
@@ -82,7 +82,6 @@ RESERVED = Family(
     on=fact.WorkerReported,
     value="reserved",
     live=True,
-    inside=True,
 )
 SCHEDULED = Family(
     name="celery_worker_scheduled",
@@ -92,7 +91,6 @@ SCHEDULED = Family(
     on=fact.WorkerReported,
     value="scheduled",
     live=True,
-    inside=True,
 )
 PREFETCH = Family(
     name="celery_worker_prefetch",
@@ -102,7 +100,6 @@ PREFETCH = Family(
     on=fact.WorkerReported,
     value="prefetch",
     live=True,
-    inside=True,
 )
 SLOTS = Family(
     name="celery_worker_slots",
@@ -112,7 +109,51 @@ SLOTS = Family(
     on=fact.WorkerReported,
     value="slots",
     live=True,
-    inside=True,
+)
+PREFETCH_CONFIGURED = Family(
+    name="celery_worker_prefetch_configured",
+    kind=Kind.GAUGE,
+    help="Messages that a worker should be allowed to hold: worker_prefetch_multiplier times its slots.",
+    labels=_WORKER,
+)
+CONSUMES = Family(
+    name="celery_worker_consumes",
+    kind=Kind.GAUGE,
+    help="Always 1; the queues that a worker says it consumes.",
+    labels=("worker", "queue"),
+)
+TASKS = Family(
+    name="celery_worker_tasks_total",
+    kind=Kind.COUNTER,
+    help="Tasks of each name that a worker says it accepted since it started.",
+    labels=("worker", "task"),
+    cumulative=True,
+)
+UPTIME = Family(
+    name="celery_worker_uptime_seconds",
+    kind=Kind.GAUGE,
+    help="Time since a worker started.",
+    labels=_WORKER,
+)
+CPU = Family(
+    name="celery_worker_cpu_seconds_total",
+    kind=Kind.COUNTER,
+    help="CPU time of a worker's main process; the tasks' too, unless the pool is prefork.",
+    labels=_WORKER,
+    cumulative=True,
+)
+PEAK_MEMORY = Family(
+    name="celery_worker_peak_resident_memory_bytes",
+    kind=Kind.GAUGE,
+    help="The most memory that a worker's main process was ever resident with, on Linux.",
+    labels=_WORKER,
+)
+STALLED = Family(
+    name="celery_worker_stalled",
+    kind=Kind.GAUGE,
+    help="1 if a worker is online and free, messages wait, and it accepted none for stalled_after; absent if unknown.",
+    labels=_WORKER,
+    live=True,
 )
 CONNECTED = Family(
     name="celery_worker_connected",
@@ -142,7 +183,6 @@ RATE_LIMIT = Family(
     on=fact.TaskLimited,
     value="rate",
     live=True,
-    inside=True,
 )
 RATE_LIMITED = Family(
     name="celery_worker_rate_limited",

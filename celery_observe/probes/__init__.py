@@ -27,6 +27,8 @@ ANY_SCHEME = ""
 """Registers the probes for brokers that have none of their own for a subject."""
 STALE_AFTER = 3
 """Intervals after which what a probe told is not told any more."""
+FOLLOW = 0.25
+"""Seconds between two looks at whether to ask, while another replica does."""
 
 
 class Sample(NamedTuple):
@@ -72,6 +74,15 @@ class Observed(Protocol):
         Unix seconds; the ETA where that is later, so it may lie in the future. Empty while events are not read.
         """
 
+    def up(self) -> set[str]:
+        """Return the workers whose heartbeats are fresh."""
+
+    def told(self, family: Family) -> Mapping[Labels, float]:
+        """Return the samples of a family as they would be served now."""
+
+    def runtimes(self) -> Mapping[str, tuple[float, float]]:
+        """Return for each queue the sum in seconds and the number of all runtimes so far."""
+
 
 ProbeFactory = Callable[[BrokerSettings, Settings, Observed], list[Probe]]
 """Makes the probes of one subject for a broker. Of two that tell one family, the first that works is believed."""
@@ -114,7 +125,7 @@ class _Turn:
 class Prober(threading.Thread):
     """Asks the probes of one broker, each at its interval give or take a tenth, until told to stop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the clocks and the dice are a test's own
         self,
         name: str,
         probes: Sequence[Probe],
@@ -124,6 +135,7 @@ class Prober(threading.Thread):
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         uniform: Callable[[float, float], float] = random.uniform,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__(name=f"prober-{name}", daemon=True)
         self.stopping = threading.Event()
@@ -132,6 +144,7 @@ class Prober(threading.Thread):
         self._clock = clock
         self._wall = wall
         self._uniform = uniform
+        self._leads = leads
         self._lock = threading.Lock()
         self._turns = [_Turn(probe, clock()) for probe in probes]
 
@@ -143,14 +156,27 @@ class Prober(threading.Thread):
             turn.probe.close()
 
     def turn(self) -> float:
-        """Ask the probes that are due, and return the seconds until the next one is."""
+        """Ask the probes that are due, unless another replica leads; return the seconds until the next turn."""
+        if not self._leads():
+            self._fall_silent()
+            return FOLLOW
         for turn in self._turns:
             if turn.due <= self._clock() and not self.stopping.is_set():
                 self._ask(turn)
         return max(0.0, min((turn.due for turn in self._turns), default=self._clock() + 1.0) - self._clock())
 
+    def delay(self, seconds: float) -> None:
+        """Ask all probes that long from now; for the thread itself, or before it starts."""
+        for turn in self._turns:
+            turn.due = self._clock() + seconds
+
     def expire(self) -> None:
-        """Drop what a probe told too long ago, because it hangs; from any thread, before a scrape."""
+        """Drop what a probe told too long ago, because it hangs, or was told by a leader that is none any more.
+
+        From any thread, before a scrape.
+        """
+        if not self._leads():
+            self._fall_silent()
         for turn in self._turns:
             age = self._clock() - turn.at
             if turn.told is not None and age > STALE_AFTER * turn.probe.interval:
@@ -163,7 +189,12 @@ class Prober(threading.Thread):
         turn.due = turn.at + turn.probe.interval * self._uniform(0.9, 1.1)
         if told is not None:
             self._recorder[observer.PROBE_LAST_SUCCESS].set((turn.probe.name,), self._wall())
-        self._tell(turn, told)
+        self._tell(turn, told if self._leads() else None)
+
+    def _fall_silent(self) -> None:
+        for turn in self._turns:
+            if turn.told is not None:
+                self._tell(turn, None)
 
     def _tell(self, turn: _Turn, told: Told | None) -> None:
         """Keep what a probe told, None if nothing, and bring its families up to date."""

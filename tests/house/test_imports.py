@@ -13,7 +13,7 @@ FLOORS = (
     {"asker"},
     {"listener", "reader"},
     {"exposition", "probes", "sinks", "streams", "tracing"},
-    {"gauges", "names", "page", "state", "testing"},
+    {"capacity", "gauges", "leader", "names", "page", "stalled", "state", "testing"},
     {"recorder", "workflow"},
     {"journal"},
     {"tracker"},
@@ -33,6 +33,7 @@ FLOORS = (
 # Tested with literals: their clock is an argument, and they reach nothing outside.
 PURE = {
     "attempt",
+    "capacity",
     "cause",
     "event",
     "fact",
@@ -44,6 +45,7 @@ PURE = {
     "page",
     "recorder",
     "report",
+    "stalled",
     "testing",
     "tracker",
     "workflow",

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery_observe.broker import BrokerSettings
+from celery_observe.metrics import Family
 from celery_observe.probes import Probe, answer_of, probes_for
+from celery_observe.recorder import Labels
 from celery_observe.settings import Settings
 
 
@@ -18,6 +20,9 @@ class Heard:
     heard: set[str] = dataclasses.field(default_factory=set)
     consumed: Mapping[str, int] | None = None
     since: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    beating: set[str] = dataclasses.field(default_factory=set)
+    samples: dict[str, Mapping[Labels, float]] = dataclasses.field(default_factory=dict)
+    ran: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def queues_heard(self) -> set[str]:
         """The queues that events have named."""
@@ -30,6 +35,18 @@ class Heard:
     def waiting(self) -> Mapping[str, Sequence[float]]:
         """The times since which tasks wait."""
         return self.since
+
+    def up(self) -> set[str]:
+        """The workers that beat."""
+        return self.beating
+
+    def told(self, family: Family) -> Mapping[Labels, float]:
+        """The samples of a family."""
+        return self.samples.get(family.name, {})
+
+    def runtimes(self) -> Mapping[str, tuple[float, float]]:
+        """The sum and number of runtimes by queue."""
+        return self.ran
 
 
 class Probed:

@@ -116,9 +116,9 @@ def test_a_worker_has_one_version() -> None:
     recorder = Recorder()
 
     for worker, version in (("a@h", "5.6.3"), ("b@h", "5.6.3"), ("a@h", "5.7.0")):
-        recorder.record(WorkerIdentified(worker, version))
+        recorder.record(WorkerIdentified(worker, version, "prefork"))
 
-    assert recorder[workers.INFO].values == {("b@h", "5.6.3"): 1, ("a@h", "5.7.0"): 1}
+    assert recorder[workers.INFO].values == {("b@h", "5.6.3", "prefork"): 1, ("a@h", "5.7.0", "prefork"): 1}
 
 
 # -- buckets

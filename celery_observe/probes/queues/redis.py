@@ -12,12 +12,10 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
-from redis.retry import Retry
 
 from celery_observe.broker import BrokerSettings
-from celery_observe.connection import CONNECT_TIMEOUT, REPLY_TIMEOUT, connect, connection_for
+from celery_observe.connection import redis_client, redis_connection
 from celery_observe.metrics import Family, queues
 from celery_observe.probes import Observed, Probe, Sample, asks
 from celery_observe.probes.queues.asking import Moment, QueuesProbe
@@ -97,7 +95,7 @@ class RedisQueues(QueuesProbe):
 
     def __init__(self, broker: BrokerSettings, settings: Settings, observed: Observed) -> None:
         super().__init__(broker, settings, observed)
-        self._connection = connection_for(broker, _options(broker))
+        self._connection = redis_connection(broker)
         channel = self._connection.transport.Channel
         self._layout = _layout(channel, broker.transport_options)
         self._bindings = Bindings(self._layout.separator)
@@ -121,11 +119,8 @@ class RedisQueues(QueuesProbe):
         self._connection.release()
 
     def _connect(self) -> Redis:
-        self._connection = connection_for(self._broker, _options(self._broker))
-        connect(self._connection, self._broker)
-        pool = self._connection.default_channel.pool
-        pool.connection_kwargs |= {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
-        client = self._client = Redis(connection_pool=pool)
+        self._connection = redis_connection(self._broker)
+        client = self._client = redis_client(self._connection, self._broker)
         for _ in range(_FIRST_SCANS):
             if self._keyspace.take(*self._scan(client)):
                 break
@@ -243,13 +238,6 @@ def _checked(reply: Any) -> Any:
     if isinstance(reply, Exception):
         raise reply
     return reply
-
-
-def _options(broker: BrokerSettings) -> dict[str, Any]:
-    timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": REPLY_TIMEOUT}
-    once = {**timeouts, "retry": Retry(NoBackoff(), 0)}
-    sentinel = once | (broker.transport_options.get("sentinel_kwargs") or {})
-    return {**timeouts, "socket_keepalive": True, "sentinel_kwargs": sentinel}
 
 
 def _layout(channel: Any, options: Mapping[str, Any]) -> _Layout:
