@@ -49,9 +49,9 @@ def _write_running(recorder: Recorder, book: Book, now: float) -> None:
     for (task, queue), entry in running.items():
         count.set((task, queue), entry.count)
         ages[task] = max(ages.get(task, 0.0), now - entry.oldest)
-    for labels in count.values.keys() - running.keys():
+    for labels in count.children.keys() - running.keys():
         count.set(labels, 0)
     for task, age in ages.items():
         oldest.set((task,), age)
-    for task in {labels[0] for labels in oldest.values} - ages.keys():
+    for task in {labels[0] for labels in oldest.children} - ages.keys():
         oldest.remove("task", task)

@@ -61,9 +61,9 @@ class Page:
             histograms = series.histograms.copy()
             starts.keep(histograms)
             return (_histogram(starts[labels], child) for labels, child in histograms.items())
-        values = series.values.copy()
-        starts.keep(values)
-        return (f"{starts[labels][0]}{_number(value)}\n" for labels, value in values.items())
+        children = series.children.copy()
+        starts.keep(children)
+        return (f"{starts[labels][0]}{_number(child.value)}\n" for labels, child in children.items())
 
 
 class _Starts(dict[tuple[str, ...], tuple[str, ...]]):

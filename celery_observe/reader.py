@@ -136,7 +136,7 @@ class Reader(threading.Thread):
 
     def queues_heard(self) -> set[str]:
         """Return the queues that events have named."""
-        labels = [*self.recorder[tasks.PUBLISHED].values, *self.recorder[tasks.RECEIVED].values]
+        labels = [*self.recorder[tasks.PUBLISHED].children, *self.recorder[tasks.RECEIVED].children]
         return {queue for _task, queue, *_ in labels} - {UNKNOWN, OTHER}
 
     def consumers(self) -> Counter[str] | None:
@@ -156,7 +156,7 @@ class Reader(threading.Thread):
 
     def told(self, family: Family) -> dict[Labels, float]:
         """Return the samples of a family as they would be served now."""
-        return {} if family.live and not self.live else self.recorder[family].values.copy()
+        return {} if family.live and not self.live else self.recorder[family].values
 
     def runtimes(self) -> dict[str, tuple[float, float]]:
         """Return for each queue the sum in seconds and the number of all runtimes so far."""

@@ -27,8 +27,15 @@ OTHER = "__other__"
 _UNBOUNDED = frozenset({"task", "queue", "worker", "exception", "type", "entry", "root"})
 
 Labels = tuple[str, ...]
-Rule = Callable[[Labels, Fact], None]
-"""Records what a fact says under its label set."""
+
+
+class Value:
+    """The value of one label set of a counter or gauge."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: float = 0) -> None:
+        self.value = value
 
 
 class Histogram:
@@ -52,58 +59,74 @@ class Series:
 
     def __init__(self, family: Family, max_series: int, buckets_of: Callable[[str], tuple[float, ...] | None]) -> None:
         self.family = family
-        self.values: dict[Labels, float] = {}
+        self.children: dict[Labels, Value] = {}
         self.histograms: dict[Labels, Histogram] = {}
-        self.prepared: set[Labels] = set()
-        """What has been started at 0, less the label that tells the zeros apart."""
         self.overflowed = 0
         """Samples that found the family full."""
         self.max_series = max_series
         self._buckets_of = buckets_of
         self._task = family.labels.index("task") if "task" in family.labels else None
 
-    def increase(self, labels: Labels, amount: float = 1) -> None:
-        """Add to a counter or gauge."""
-        try:
-            self.values[labels] += amount
-        except KeyError:
-            key = self._admit(labels, self.values)
-            if key is not None:
-                self.values[key] = self.values.get(key, 0) + amount
+    @property
+    def values(self) -> dict[Labels, float]:
+        """What a counter or gauge says now, by label set."""
+        return {labels: child.value for labels, child in self.children.copy().items()}
 
-    def set(self, labels: Labels, value: float) -> None:
-        """Set a gauge, or a counter whose total is counted elsewhere."""
-        if labels not in self.values and self._admit(labels, self.values) != labels:
-            return
-        self.values[labels] = value
+    def child(self, labels: Labels) -> Value | None:
+        """Return where a label set counts: under ``__other__`` when the family is full, nowhere if it is a gauge."""
+        child = self.children.get(labels)
+        if child is None and (key := self._admit(labels, self.children)) is not None:
+            child = self.children.get(key)
+            if child is None:
+                child = self.children[key] = Value()
+        return child
 
-    def observe(self, labels: Labels, value: float) -> None:
-        """Count one observation of a histogram."""
+    def histogram(self, labels: Labels) -> Histogram:
+        """Return where a label set is observed: under ``__other__`` when the family is full."""
         child = self.histograms.get(labels)
         if child is None:
             key = self._admit(labels, self.histograms) or labels
             child = self.histograms.get(key)
             if child is None:
                 child = self.histograms[key] = Histogram(self._bounds(key))
-        child.observe(value)
+        return child
+
+    def has_room(self, labels: Labels) -> bool:
+        """Say whether a label set is, or would be, observed under its own name."""
+        return labels in self.histograms or len(self.histograms) < self.max_series
+
+    def increase(self, labels: Labels, amount: float = 1) -> None:
+        """Add to a counter or gauge."""
+        child = self.child(labels)
+        if child is not None:
+            child.value += amount
+
+    def set(self, labels: Labels, value: float) -> None:
+        """Set a gauge, or a counter whose total is counted elsewhere."""
+        child = self.child(labels)
+        if child is not None:
+            child.value = value
+
+    def observe(self, labels: Labels, value: float) -> None:
+        """Count one observation of a histogram."""
+        self.histogram(labels).observe(value)
 
     def replace(self, samples: Mapping[Labels, float]) -> None:
         """Set the whole family at once, for one that no fact feeds: label sets that are not given are gone."""
         self.overflowed += max(0, len(samples) - self.max_series)
-        self.values = dict(islice(samples.items(), self.max_series))
+        self.children = {labels: Value(value) for labels, value in islice(samples.items(), self.max_series)}
 
     def remove(self, label: str, value: str) -> None:
         """Drop every label set in which this label has this value."""
         if label not in self.family.labels:
             return
         if len(self.family.labels) == 1:
-            self.values.pop((value,), None)
+            self.children.pop((value,), None)
             self.histograms.pop((value,), None)
             return
         place = self.family.labels.index(label)
-        self.prepared.clear()
-        for labels in [labels for labels in self.values if labels[place] == value]:
-            del self.values[labels]
+        for labels in [labels for labels in self.children if labels[place] == value]:
+            del self.children[labels]
         for labels in [labels for labels in self.histograms if labels[place] == value]:
             del self.histograms[labels]
 
@@ -144,20 +167,20 @@ class Recorder:
     ) -> None:
         self.const_labels = dict(const_labels or {})
         self.series: dict[str, Series] = {}
-        self._rules: dict[type[Fact], Callable[[Fact], None]] = {WorkerForgotten: self._forget}
-        wanted: dict[type[Fact], dict[tuple[str, ...], list[Rule]]] = {}
+        rules: dict[type[Fact], dict[tuple[str, ...], _Rule]] = {}
         for family in catalogue:
             declared = _with_worker(family) if worker_label else family
             if runtime_buckets and family.buckets_settable:
                 declared = msgspec.structs.replace(declared, buckets=runtime_buckets)
             series = self.series[family.name] = Series(declared, max_series, buckets_of)
             if family.on is not None:
-                wanted.setdefault(family.on, {}).setdefault(declared.labels, []).append(_rule(series))
+                rules.setdefault(family.on, {}).setdefault(declared.labels, _Rule(declared.labels)).feed(series)
             if family.zero_on is not None:
-                known = tuple(label for label in declared.labels if label != family.zero_label)
-                wanted.setdefault(family.zero_on, {}).setdefault(known, []).append(_zero_rule(series))
-        for fact, rules in wanted.items():
-            self._rules[fact] = _combined(rules)
+                names = tuple(name for name in declared.labels if name != family.zero_label)
+                rules.setdefault(family.zero_on, {}).setdefault(names, _Rule(names)).zero(series)
+        self._rules = [rule for of_fact in rules.values() for rule in of_fact.values()]
+        self._record = {fact: _compiled(tuple(of_fact.values())) for fact, of_fact in rules.items()}
+        self._record[WorkerForgotten] = self._forget
 
     def start_at_zero(self) -> None:
         """Show the counters that have no labels before they first count."""
@@ -171,15 +194,17 @@ class Recorder:
 
     def record(self, fact: Fact) -> None:
         """Count a fact in every family that wants it."""
-        rule = self._rules.get(type(fact))
-        if rule is not None:
-            rule(fact)
+        record = self._record.get(type(fact))
+        if record is not None:
+            record(fact)
 
     def _forget(self, fact: Fact) -> None:
         """Drop every series that carries this worker's name in its ``worker`` label, and no other."""
         if isinstance(fact, WorkerForgotten):
             for series in self.series.values():
                 series.remove("worker", fact.worker)
+            for rule in self._rules:
+                rule.bound.clear()
 
     def count_overflow(self) -> None:
         """Bring ``celery_observe_series_overflow_total`` up to date."""
@@ -198,20 +223,112 @@ def _with_worker(family: Family) -> Family:
     return msgspec.structs.replace(family, labels=(*family.labels, "worker"))
 
 
-def _combined(rules: dict[tuple[str, ...], list[Rule]]) -> Callable[[Fact], None]:
-    """Make one function of the rules for a fact; families with the same labels share the label set."""
-    groups = [(_labels_of(names), tuple(group)) for names, group in rules.items()]
+class _Bound:
+    """Where the families of a rule count one label set; None where nothing has been observed."""
 
-    def apply(fact: Fact) -> None:
-        for labels, group in groups:
+    __slots__ = ("counter", "histogram")
+
+    def __init__(self, counter: Value | None) -> None:
+        self.counter = counter
+        self.histogram: Histogram | None = None
+
+
+class _Rule:
+    """How one kind of fact is recorded in the families that have the same labels: the label set is read once."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.bound: dict[Labels, _Bound] = {}
+        """By label set, for those that found room; to be cleared when a label set is dropped."""
+        self._names = names
+        self._zeros: list[Series] = []
+        self._counters: list[Series] = []
+        self._histograms: list[Series] = []
+        self._others: list[Series] = []
+
+    def feed(self, series: Series) -> None:
+        """Record the fact in this family."""
+        family = series.family
+        if family.kind is Kind.HISTOGRAM:
+            self._histograms.append(series)
+        elif family.kind is Kind.COUNTER and family.value is None:
+            self._counters.append(series)
+        else:
+            self._others.append(series)
+
+    def zero(self, series: Series) -> None:
+        """Start the counters of this family at 0 when the fact is seen first, lest ``rate()`` lose the first one."""
+        self._zeros.append(series)
+
+    def compiled(self) -> Callable[[Fact], None]:
+        """Return the function that records a fact. At most one counter and one histogram: the fast and common case."""
+        if self._others or len(self._counters) > 1 or len(self._histograms) > 1:
+            return self._any_shape()
+        labels, bound, bind = _labels_of(self._names), self.bound, self._bind
+        if not self._histograms:
+
+            def count(fact: Fact) -> None:
+                key = labels(fact)
+                child = (bound.get(key) or bind(key)).counter
+                if child is not None:
+                    child.value += 1
+
+            return count
+        (series,) = self._histograms
+        value = attrgetter(series.family.value or "")
+
+        def count_and_observe(fact: Fact) -> None:
             key = labels(fact)
-            for rule in group:
-                rule(key, fact)
+            children = bound.get(key) or bind(key)
+            if children.counter is not None:
+                children.counter.value += 1
+            seconds = value(fact)
+            if seconds is None:
+                return
+            histogram = children.histogram
+            if histogram is None:
+                histogram = children.histogram = series.histogram(key)
+            histogram.counts[bisect_left(histogram.bounds, seconds)] += 1
+            histogram.total += seconds
 
-    if len(groups) > 1 or len(groups[0][1]) > 1:
-        return apply
-    ((labels, (rule,)),) = groups
-    return lambda fact: rule(labels(fact), fact)
+        return count_and_observe
+
+    def _bind(self, labels: Labels) -> _Bound:
+        """Find where a label set counts, for good if it has room of its own."""
+        for series in self._zeros:
+            _start_at_zero(series, labels)
+        counter = self._counters[0] if self._counters else None
+        found = _Bound(counter.child(labels) if counter else None)
+        counted = all(labels in series.children for series in self._counters)
+        if counted and all(series.has_room(labels) for series in self._histograms):
+            self.bound[labels] = found
+        return found
+
+    def _any_shape(self) -> Callable[[Fact], None]:
+        labels = _labels_of(self._names)
+        steps = [_step(series) for series in (*self._counters, *self._histograms, *self._others)]
+        zeros = self._zeros
+
+        def record(fact: Fact) -> None:
+            key = labels(fact)
+            for series in zeros:
+                _start_at_zero(series, key)
+            for step in steps:
+                step(key, fact)
+
+        return record
+
+
+def _compiled(rules: tuple[_Rule, ...]) -> Callable[[Fact], None]:
+    """Make one function of the rules for a fact."""
+    if len(rules) == 1:
+        return rules[0].compiled()
+    records = [rule.compiled() for rule in rules]
+
+    def record_all(fact: Fact) -> None:
+        for record in records:
+            record(fact)
+
+    return record_all
 
 
 def _labels_of(names: tuple[str, ...]) -> Callable[[Fact], Labels]:
@@ -224,60 +341,19 @@ def _labels_of(names: tuple[str, ...]) -> Callable[[Fact], Labels]:
     return lambda fact: (only(fact),)
 
 
-def _rule(series: Series) -> Rule:
-    """Compile what a declaration says into a function of a label set and a fact."""
+def _step(series: Series) -> Callable[[Labels, Fact], None]:
+    """Return what records a fact in one family."""
     family = series.family
     if family.value is None:
-        return _info_rule(series) if family.kind is Kind.GAUGE else _count_rule(series)
-    value = attrgetter(family.value)
+        if family.kind is Kind.COUNTER:
+            return lambda labels, _fact: series.increase(labels)
+        return lambda labels, _fact: _inform(series, labels)
+    adds = family.kind is Kind.COUNTER and not family.cumulative
+    write: Callable[[Labels, float], None] = series.increase if adds else series.set
     if family.kind is Kind.HISTOGRAM:
-        return _histogram_rule(series, value)
-    return _value_rule(series.increase if family.kind is Kind.COUNTER and not family.cumulative else series.set, value)
+        write = series.observe
+    value = attrgetter(family.value)
 
-
-def _count_rule(series: Series) -> Rule:
-    values, increase = series.values, series.increase
-
-    def count(labels: Labels, _fact: Fact) -> None:
-        try:
-            values[labels] += 1
-        except KeyError:
-            increase(labels)
-
-    return count
-
-
-def _info_rule(series: Series) -> Rule:
-    """Set the one label set that a worker has to 1."""
-    place = series.family.labels.index("worker")
-
-    def inform(labels: Labels, _fact: Fact) -> None:
-        series.remove("worker", labels[place])
-        series.set(labels, 1)
-
-    return inform
-
-
-def _zero_rule(series: Series) -> Rule:
-    """Start counters at 0 as soon as their task is known, so that ``rate()`` does not lose the first one.
-
-    Zeros take no room that what happened may need: they are left out as soon as they would fill the family.
-    """
-    family, values, prepared = series.family, series.values, series.prepared
-    place = family.labels.index(family.zero_label)
-    room = series.max_series - len(family.zero_values)
-
-    def prepare(labels: Labels, _fact: Fact) -> None:
-        if labels in prepared or len(values) > room:
-            return
-        prepared.add(labels)
-        for value in family.zero_values:
-            series.increase((*labels[:place], value, *labels[place:]), 0)
-
-    return prepare
-
-
-def _value_rule(write: Callable[[Labels, float], None], value: Callable[[Fact], float | None]) -> Rule:
     def record(labels: Labels, fact: Fact) -> None:
         amount = value(fact)
         if amount is not None:
@@ -286,18 +362,17 @@ def _value_rule(write: Callable[[Labels, float], None], value: Callable[[Fact], 
     return record
 
 
-def _histogram_rule(series: Series, value: Callable[[Fact], float | None]) -> Rule:
-    histograms, observe = series.histograms, series.observe
+def _inform(series: Series, labels: Labels) -> None:
+    """Set the one label set that a worker has to 1."""
+    series.remove("worker", labels[series.family.labels.index("worker")])
+    series.set(labels, 1)
 
-    def record(labels: Labels, fact: Fact) -> None:
-        seconds = value(fact)
-        if seconds is None:
-            return
-        child = histograms.get(labels)
-        if child is None:
-            observe(labels, seconds)
-        else:
-            child.counts[bisect_left(child.bounds, seconds)] += 1
-            child.total += seconds
 
-    return record
+def _start_at_zero(series: Series, labels: Labels) -> None:
+    """Zeros take no room that what happened may need: they are left out as soon as they would fill the family."""
+    family = series.family
+    if len(series.children) > series.max_series - len(family.zero_values):
+        return
+    place = family.labels.index(family.zero_label)
+    for value in family.zero_values:
+        series.increase((*labels[:place], value, *labels[place:]), 0)
