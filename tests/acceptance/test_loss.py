@@ -49,17 +49,32 @@ def settle(page: Exporter, tasks: int) -> Samples:
     return samples
 
 
-def settle_imitated(page: Exporter, worker: ImitatedWorker) -> Samples:
-    """The same for a worker that only speaks when it is told to."""
-    worker.beat(3)
-    page.wait_for(lambda samples: accepted(samples) == worker.processed, timeout=SETTLES_WITHIN)
-    worker.beat(3)
-    last = page.metrics().total("celery_observe_events_total", type="worker-heartbeat")
-    worker.beat(3)
-    samples = page.wait_for(
-        lambda samples: samples.total("celery_observe_events_total", type="worker-heartbeat") >= last + 3
+def settle_imitated(page: Exporter, *workers: ImitatedWorker) -> Samples:
+    """The same for workers that only speak when they are told to."""
+    tasks = sum(worker.processed for worker in workers)
+    beat_until(page, lambda samples: accepted(samples) == tasks, *workers)
+    beats = page.metrics().total("celery_observe_events_total", type="worker-heartbeat")
+    samples = beat_until(
+        page,
+        lambda samples: samples.total("celery_observe_events_total", type="worker-heartbeat") >= beats + 10,
+        *workers,
     )
-    assert accepted(samples) == worker.processed
+    assert accepted(samples) == tasks
+    return samples
+
+
+def beat_until(page: Exporter, predicate: Callable[[Samples], bool], *workers: ImitatedWorker) -> Samples:
+    """Have workers send heartbeats until the page is as wanted."""
+    samples = page.metrics()
+
+    def holds() -> bool:
+        nonlocal samples
+        for worker in workers:
+            worker.beat()
+        samples = page.metrics()
+        return predicate(samples)
+
+    eventually(holds, SETTLES_WITHIN, what="the page is as wanted")
     return samples
 
 
@@ -316,14 +331,13 @@ def test_loss_is_counted_for_each_worker_instance(redis_server: Redis, exporter:
             worker.accept(10)
             worker.accept(5, tell=False)
             worker.beat(3)
-        page.wait_for(lambda samples: samples.total(UNOBSERVED) == 10)
+        settle_imitated(page, first, other)
         first.pid, first.processed = first.pid + 1, 0
         first.connect()
         first.accept(7, tell=False)
         first.accept(3)
-        first.beat(4)
+        samples = beat_until(page, lambda samples: accepted(samples) == 40, first, other)
 
-        samples = page.wait_for(lambda samples: samples.total(UNOBSERVED) == 17 and samples.total(STARTED) == 23)
-
+    assert samples.total(STARTED) == 23
     assert samples.value(UNOBSERVED, worker=first.name) == 12
     assert samples.value(UNOBSERVED, worker=other.name) == 5
