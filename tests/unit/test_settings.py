@@ -376,7 +376,10 @@ def test_the_example_file_is_valid() -> None:
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({"management_url": ("rabbit:15672",)}, "--management-url: 'rabbit:15672' is not a URL. Give http://HOST:15672."),
+        (
+            {"management_url": ("rabbit:15672",)},
+            "--management-url: 'rabbit:15672' is not a URL. Give http://HOST:15672.",
+        ),
         ({"management_url": ("http://u:hunter2@:1",)}, "is not a URL"),
         ({"management_url": ("x=http://h",)}, "no --broker is called 'x'"),
         ({"broker": ("a=amqp://h", "b=amqp://i"), "management_url": ("http://h",)}, "no --broker is called ''"),
