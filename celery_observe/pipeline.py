@@ -155,7 +155,7 @@ class Pipeline:
         for leader in self._leaders:
             leader.stopping.set()
         deadline = time.monotonic() + _STOP_TIMEOUT
-        for thread in (*self._sources, *self._leaders):
+        for thread in (*self._sources, *self._leaders, *self._probers):
             thread.join(max(0.0, deadline - time.monotonic()))
         self._save()
         self.exposition.stop()
