@@ -191,7 +191,8 @@ class Tracker:
         attempt.published = event.timestamp
         if attempt.queue == UNKNOWN:
             attempt.queue = self._queue_of(event.name or "") or UNKNOWN
-        self._release(attempt)
+        if attempt.held is not None:
+            self._release(attempt)
         self._emit(Published(attempt.task, attempt.queue, event.hostname))
         if attempt.first_published is None and not event.retries:
             attempt.first_published = event.timestamp
@@ -430,7 +431,7 @@ class Tracker:
 
     def _open_attempt(self, event: Event) -> Attempt:
         """Keep a new attempt for an id that is not known, or no more."""
-        if len(self) >= self._max_tasks:
+        if len(self._open) + len(self._ended) >= self._max_tasks:
             self._evict()
         attempt = self._attempt(event)
         self._open[attempt.uuid] = attempt
@@ -544,6 +545,10 @@ class Tracker:
 
     def _hear_instance(self, event: Event, at: Instant) -> Worker:
         """Return the worker instance that sent this, ending what ran in the one before."""
+        worker = self._fleet.get(event.hostname)
+        if worker is not None and event.pid == worker.ledger.pid and event.processed is None:
+            worker.heard = at.monotonic
+            return worker
         worker = self._fleet.hear(event, at)
         if self._fleet.is_new_instance(worker, event, at):
             self._vanish(worker)

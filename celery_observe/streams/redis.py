@@ -31,6 +31,7 @@ _PING: Final = hiredis.pack_command(("PING",))
 _FEED_BYTES: Final = 16 * 1024
 _PMESSAGE_LENGTH: Final = 4  # its name, the pattern, the channel, the payload
 _MAX_REPLY_BYTES: Final = 2 * MAX_BODY_BYTES
+_MESSAGE: Final = 4  # pmessage, pattern, channel, payload
 _REST: Final = 0.02
 
 
@@ -123,9 +124,7 @@ class Replies:
             for start in range(0, len(data), _FEED_BYTES):
                 self._reader.feed(data[start : start + _FEED_BYTES])
                 self._unfinished += _FEED_BYTES
-                for reply in iter(self._reader.gets, _INCOMPLETE):
-                    self._unfinished = 0
-                    self._take(reply, bodies)
+                self._take(bodies)
         except hiredis.ProtocolError as error:
             raise StreamError(f"the server does not speak the Redis protocol: {error}") from error
         if self._unfinished > _MAX_REPLY_BYTES:
@@ -133,23 +132,27 @@ class Replies:
             raise StreamError("a message is too large to be an event, and is skipped by a new connection")
         return bodies
 
-    def _take(self, reply: Any, bodies: list[bytes]) -> None:
-        if isinstance(reply, list) and len(reply) == _PMESSAGE_LENGTH:
-            body = self._open(reply[-1])
-            if body is not None:
-                bodies.append(body)
-        elif isinstance(reply, hiredis.ReplyError):
-            raise StreamError(f"the server says: {reply}")
-        else:  # a confirmation, or the answer to PING
-            self.subscribed |= reply[0] == b"psubscribe"
+    def _take(self, bodies: list[bytes]) -> None:
+        """Take the replies that are complete. The loop that every event goes through: no call that can be spared."""
+        for reply in iter(self._reader.gets, False):  # noqa: FBT003 - what hiredis says when there is no more
+            self._unfinished = 0
+            if not isinstance(reply, list) or len(reply) != _MESSAGE:
+                self._heed(reply)
+                continue
+            try:
+                body, content = unwrap(reply[3])
+            except (msgspec.DecodeError, ValueError, RecursionError):
+                self._on_malformed(Malformed.ENVELOPE)
+                continue
+            read = body if content is JSON else self._content.to_json(body, content)
+            if read is not None:
+                bodies.append(read)
 
-    def _open(self, payload: bytes) -> bytes | None:
-        try:
-            body, content = unwrap(payload)
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            self._on_malformed(Malformed.ENVELOPE)
-            return None
-        return body if content is JSON else self._content.to_json(body, content)
+    def _heed(self, reply: Any) -> None:
+        """Take what is no message: a confirmation, the answer to PING, or an error."""
+        if isinstance(reply, hiredis.ReplyError):
+            raise StreamError(f"the server says: {reply}")
+        self.subscribed |= reply[0] == b"psubscribe"
 
 
 def _options(broker: BrokerSettings) -> dict[str, Any]:
