@@ -1,7 +1,8 @@
 """Which workers are online and consume nothing: heartbeats arrive, messages wait, and no task is accepted.
 
 Pure. A worker is judged by looks at it: it is stalled once each look for `patience` seconds has found that it could
-take a message, that one waited in its queues, and that it had accepted none.
+take a message, that one waited in its queues, and that it had accepted none. Only its heartbeats make that time pass: a
+solo worker in a long task is silent, and what it last said of itself is no news.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 class Look(NamedTuple):
     """One worker at one moment. What is None is not known."""
 
-    up: bool
-    """Its heartbeats are fresh."""
+    beat: float | None
+    """When it sent its last heartbeat, in Unix seconds by its clock."""
     processed: float | None
     """Tasks that it says it accepted since it started."""
     active: float | None
@@ -34,10 +35,10 @@ class Look(NamedTuple):
 
 def could_take(look: Look, patience: float) -> bool | None:
     """Say whether this worker should accept a task within `patience` seconds; None if that cannot be known."""
-    if look.processed is None or look.active is None or look.waiting is None:
+    if None in {look.beat, look.processed, look.active, look.waiting}:
         return None
     limited = look.slowest_rate is not None and look.slowest_rate * patience < 1
-    return look.up and look.waiting > 0 and not (_is_busy(look) or _is_full(look) or limited)
+    return bool(look.waiting) and not (_is_busy(look) or _is_full(look) or limited)
 
 
 def _is_busy(look: Look) -> bool:
@@ -50,9 +51,9 @@ def _is_full(look: Look) -> bool:
 
 
 class _Idle(NamedTuple):
-    """Since when a worker takes nothing that it could take, and what it had accepted by then."""
+    """The heartbeat since which a worker takes nothing that it could take, and what it had accepted by then."""
 
-    since: float
+    beat: float
     processed: float
 
 
@@ -63,16 +64,16 @@ class Watch:
         self._patience = patience
         self._idle: dict[str, _Idle] = {}
 
-    def judge(self, worker: str, look: Look, now: float) -> bool | None:
-        """Say whether a worker is stalled, at `now` in seconds that never jump; None if that cannot be known."""
+    def judge(self, worker: str, look: Look) -> bool | None:
+        """Say whether a worker is stalled; None if that cannot be known."""
         able = could_take(look, self._patience)
-        if not able or look.processed is None:
+        if not able or look.beat is None or look.processed is None:
             self._idle.pop(worker, None)
             return able
         idle = self._idle.get(worker)
         if idle is None or idle.processed != look.processed:
-            idle = self._idle[worker] = _Idle(now, look.processed)
-        return now - idle.since >= self._patience
+            idle = self._idle[worker] = _Idle(look.beat, look.processed)
+        return look.beat - idle.beat >= self._patience
 
     def keep(self, workers: Collection[str]) -> None:
         """Forget all other workers."""

@@ -67,19 +67,20 @@ class CapacityProbe:
     def _stalled(self, waiting: Mapping[str, float], consumed: Mapping[str, set[str]]) -> Iterator[Sample]:
         up = self._observed.up()
         self._watch.keep(up)
-        now, look = self._clock(), _looks(self._observed)
+        look = _looks(self._observed)
         for name in sorted(up):
             depths = [waiting[each] for each in consumed.get(name, ()) if each in waiting]
-            stalled = self._watch.judge(name, look(name, sum(depths) if depths else None), now)
+            stalled = self._watch.judge(name, look(name, sum(depths) if depths else None))
             if stalled is not None:
                 yield Sample(workers.STALLED, (name,), stalled)
 
 
 def _looks(observed: Observed) -> Callable[[str, float | None], Look]:
     """Return what makes a look at a worker out of its samples and of what waits in its queues."""
-    processed, active, slots, prefetch, reserved, scheduled, limits = map(
+    beats, processed, active, slots, prefetch, reserved, scheduled, limits = map(
         observed.told,
         (
+            workers.LAST_HEARTBEAT,
             workers.PROCESSED,
             workers.ACTIVE,
             workers.SLOTS,
@@ -97,7 +98,7 @@ def _looks(observed: Observed) -> Callable[[str, float | None], Look]:
         key = (worker,)
         held = reserved.get(key, 0) + scheduled.get(key, 0)
         return Look(
-            up=True,
+            beat=beats.get(key),
             processed=processed.get(key),
             active=active.get(key),
             slots=slots.get(key),

@@ -36,6 +36,7 @@ class Looking:
     def at(self, now: float) -> dict[Family, dict[Labels, float]]:
         """What the probe tells at this time."""
         self.now = now
+        self.tell({workers.LAST_HEARTBEAT: {("w@h",): now}})
         told: dict[Family, dict[Labels, float]] = {}
         for family, labels, value in self.probe.ask():
             told.setdefault(family, {})[labels] = value

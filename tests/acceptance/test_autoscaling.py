@@ -1,0 +1,91 @@
+"""What an autoscaler reads is there with no worker and no message, right with some, and absent when it is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from apps.sample import make_app
+from services.exporter import Exporter
+from services.rabbitmq import RabbitMQ
+from services.redis import Redis
+from services.worker import Worker
+
+QUICKLY = ("--queue", "celery", "--queue-interval", "0.5", "--inspect-interval", "1", "--drain-target", "10")
+INPUTS = ("celery_queue_waiting", "celery_queue_slots", "celery_queue_consumers", "celery_queue_desired_slots")
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def url(request: pytest.FixtureRequest) -> str:
+    """The URL of a broker of each kind."""
+    if request.param == "redis":
+        server: Redis = request.getfixturevalue("redis_server")
+        return server.url
+    virtual_host: str = request.getfixturevalue("rabbitmq_url")
+    return virtual_host
+
+
+def test_a_queue_scales_from_none_and_back(
+    url: str, celery_worker: Callable[..., Worker], exporter: Callable[..., Exporter]
+) -> None:
+    """Zero of all, then a backlog that nobody works on, then workers, then a backlog whose runtime is known."""
+    with make_app(url) as publisher, publisher.connection_for_write() as connection:
+        publisher.amqp.queues["celery"](connection.default_channel).declare()
+    page = exporter(url, arguments=QUICKLY)
+    empty = page.wait_for(lambda samples: all(samples.select(name, queue="celery") for name in INPUTS))
+    assert [empty.total(name, queue="celery") for name in INPUTS] == [0, 0, 0, 0]
+
+    with make_app(url) as publisher:
+        for _ in range(4):
+            publisher.send_task("work", (1.0,))
+    page.wait_for(lambda samples: samples.value("celery_queue_desired_slots", queue="celery") == 1)
+
+    worker = celery_worker(url, pool="prefork", concurrency=3)
+    page.wait_for(lambda samples: samples.value("celery_queue_slots", queue="celery") == 3, timeout=30)
+    page.wait_for(lambda samples: samples.value("celery_queue_consumers", queue="celery") == 1)
+    page.wait_for(lambda samples: samples.total("celery_task_runtime_seconds_count", queue="celery") == 4)
+    page.wait_for(lambda samples: samples.value("celery_queue_desired_slots", queue="celery") == 0)
+
+    worker.stop()
+    page.wait_for(lambda samples: samples.value("celery_queue_slots", queue="celery") == 0)
+    with make_app(url) as publisher:
+        for _ in range(55):
+            publisher.send_task("work", (1.0,))
+    page.wait_for(lambda samples: samples.value("celery_queue_desired_slots", queue="celery") == 6)
+    labels = {name for (family, found), _ in page.metrics().items() if family in INPUTS for name, _ in found}
+    assert labels == {"queue", "priority"}
+
+
+def test_nothing_is_told_while_the_broker_cannot_be_read(
+    redis_server: Redis, exporter: Callable[..., Exporter]
+) -> None:
+    """Absent is not zero: an autoscaler must not scale to none on it."""
+    page = exporter(redis_server.url, arguments=QUICKLY)
+    page.wait_for(lambda samples: all(samples.select(name, queue="celery") for name in INPUTS))
+
+    redis_server.pause()
+    page.wait_for(lambda samples: not any(samples.select(name) for name in INPUTS), timeout=20)
+    redis_server.resume()
+
+    page.wait_for(lambda samples: all(samples.select(name, queue="celery") for name in INPUTS), timeout=20)
+
+
+def test_consumers_that_are_added_later_are_seen(
+    rabbitmq_server: RabbitMQ,
+    rabbitmq_url: str,
+    celery_worker: Callable[..., Worker],
+    exporter: Callable[..., Exporter],
+) -> None:
+    """At the next round of questions."""
+    assert rabbitmq_server.running
+    page = exporter(rabbitmq_url, arguments=(*QUICKLY, "--queue", "extra"))
+    worker = celery_worker(rabbitmq_url, pool="threads", concurrency=2)
+    page.wait_for(lambda samples: samples.value("celery_queue_slots", queue="celery") == 2, timeout=30)
+    assert page.metrics().value("celery_queue_slots", queue="extra") == 0
+
+    with make_app(rabbitmq_url) as app:
+        app.control.add_consumer("extra", destination=[worker.node], reply=True)
+
+    page.wait_for(lambda samples: samples.value("celery_queue_slots", queue="extra") == 2)
+    assert page.metrics().value("celery_worker_consumes", worker=worker.node, queue="extra") == 1
