@@ -1,0 +1,153 @@
+"""What the probe of workers tells of real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from celery_observe.broker import BrokerSettings
+from celery_observe.errors import ProbeError
+from celery_observe.metrics import Family, observer, workers
+from celery_observe.probes.workers import Answers, WorkersProbe
+from celery_observe.settings import Settings
+from services.ports import free_port
+from services.probed import Heard
+from services.redis import Redis
+from services.waiting import eventually
+from services.worker import Worker
+
+
+class Asking:
+    """The probe of the workers of one broker, what it told last, and who is said to send heartbeats."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        self.heard = Heard()
+        self.answers = Answers([], {}, {})
+        self.probe = WorkersProbe(BrokerSettings(url=url), Settings(**settings), self.heard, on_answers=self._take)
+        self.told: dict[tuple[str, tuple[str, ...]], float] = {}
+
+    def _take(self, answers: Answers, _expected: set[str]) -> None:
+        self.answers = answers
+
+    def ask(self) -> Asking:
+        """Ask all workers."""
+        self.told = {(family.name, labels): value for family, labels, value in self.probe.ask()}
+        return self
+
+    def value(self, family: Family, *labels: str) -> float | None:
+        """One sample, None if there is none."""
+        return self.told.get((family.name, labels))
+
+
+@pytest.fixture
+def asking(redis_server: Redis) -> Iterator[Asking]:
+    """The probe, for one Redis."""
+    asking = Asking(redis_server.url, inspect_timeout=3.0)
+    with closing(asking.probe):
+        yield asking
+
+
+@pytest.mark.parametrize(("pool", "slots"), [("prefork", 3), ("threads", 3), ("gevent", 3), ("solo", 1)])
+def test_every_pool_tells_its_slots(
+    pool: str, slots: int, redis_server: Redis, asking: Asking, celery_worker: Callable[..., Worker]
+) -> None:
+    """And what it is, what it may hold, since when it runs, and what it has used."""
+    worker = celery_worker(redis_server.url, pool=pool, concurrency=3, queues=("a", "b"), worker_prefetch_multiplier=2)
+    asking.heard.beating = {worker.node}
+    worker.send("add", 1, 2, queue="a")
+
+    eventually(lambda: asking.ask().value(workers.TASKS, worker.node, "add") == 1, what="the task is told")
+
+    assert asking.value(workers.SLOTS, worker.node) == slots
+    assert asking.answers.stats[worker.node].pool_name == asking.answers.snapshots[0].pool == pool
+    assert asking.value(workers.PREFETCH, worker.node) == 2 * 3  # a solo worker too takes more than it should
+    assert asking.value(workers.PREFETCH_CONFIGURED, worker.node) == 2 * slots
+    assert asking.value(workers.CONSUMES, worker.node, "a") == asking.value(workers.CONSUMES, worker.node, "b") == 1
+    assert asking.value(workers.RESERVED, worker.node) == 0
+    assert (asking.value(workers.UPTIME, worker.node) or 0) >= 1
+    assert (asking.value(workers.CPU, worker.node) or 0) > 0
+    assert (asking.value(workers.PEAK_MEMORY, worker.node) or 0) > 10_000_000
+    assert asking.value(observer.WORKERS_ANSWERED) == 1
+
+
+def test_what_is_held_and_limited_is_told(
+    redis_server: Redis, asking: Asking, celery_worker: Callable[..., Worker]
+) -> None:
+    """Tasks that wait for a slot, those that wait for their ETA, which add to the prefetch count, and rate limits."""
+    worker = celery_worker(
+        redis_server.url, pool="prefork", concurrency=1, task_annotations={"fail": {"rate_limit": "30/m"}}
+    )
+    asking.heard.beating = {worker.node}
+    for _ in range(3):
+        worker.send("work", 60)
+    for _ in range(2):
+        worker.send("add", 1, 2, countdown=600)
+
+    eventually(lambda: asking.ask().value(workers.SCHEDULED, worker.node) == 2, what="the two are told")
+
+    assert asking.value(workers.RESERVED, worker.node) == 2
+    assert asking.value(workers.PREFETCH_CONFIGURED, worker.node) == 4
+    assert asking.value(workers.PREFETCH, worker.node) == 6
+    assert asking.value(workers.RATE_LIMIT, worker.node, "fail") == 0.5
+    assert asking.value(workers.RATE_LIMIT, worker.node, "add") is None
+
+
+def test_a_worker_that_does_not_answer_keeps_what_does_not_pass(
+    redis_server: Redis, asking: Asking, celery_worker: Callable[..., Worker]
+) -> None:
+    """While it sends heartbeats; a solo worker in a long task is silent. What was true of a moment is absent."""
+    worker = celery_worker(redis_server.url, pool="solo")
+    asking.heard.beating = {worker.node}
+    asking.ask()
+    worker.send("work", 60)
+    eventually(lambda: asking.ask().value(observer.WORKERS_ANSWERED) == 0, what="it is busy")
+
+    assert asking.value(workers.SLOTS, worker.node) == asking.value(workers.CONSUMES, worker.node, "celery") == 1
+    assert asking.value(workers.PREFETCH, worker.node) is None
+    assert asking.value(workers.CPU, worker.node) is None
+
+    asking.heard.beating = set()
+    assert asking.ask().value(workers.SLOTS, worker.node) is None
+
+
+def test_it_waits_no_longer_than_for_those_that_are_known(
+    redis_server: Redis, asking: Asking, celery_worker: Callable[..., Worker]
+) -> None:
+    """Far less than the three seconds that workers may take."""
+    worker = celery_worker(redis_server.url, pool="threads")
+    asking.heard.beating = {worker.node}
+    asking.ask()
+
+    asking.probe = WorkersProbe(BrokerSettings(url=redis_server.url), Settings(inspect_timeout=60.0), asking.heard)
+
+    assert asking.ask().value(observer.WORKERS_ANSWERED) == 1  # or the test would time out
+
+
+def test_queues_that_are_added_and_cancelled_are_seen(
+    redis_server: Redis, asking: Asking, celery_worker: Callable[..., Worker]
+) -> None:
+    """At the next round."""
+    worker = celery_worker(redis_server.url, pool="threads")
+    asking.ask()
+    with Celery(broker=redis_server.url, set_as_current=False) as app:
+        app.control.add_consumer("extra", reply=True)
+        app.control.cancel_consumer("celery", reply=True)
+
+    eventually(lambda: asking.ask().value(workers.CONSUMES, worker.node, "extra") == 1, what="the new queue is told")
+
+    assert asking.value(workers.CONSUMES, worker.node, "celery") is None
+    assert asking.answers.snapshots[0].queues == ("extra",)
+
+
+def test_a_broker_that_is_not_there_is_an_error() -> None:
+    """With its URL, less the password."""
+    asking = Asking(f"redis://:hunter2@127.0.0.1:{free_port()}/0")
+
+    with pytest.raises(ProbeError, match="workers cannot be asked") as error:
+        asking.ask()
+
+    assert "hunter2" not in str(error.value)
