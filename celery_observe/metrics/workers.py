@@ -125,7 +125,7 @@ CONSUMES = Family(
 TASKS = Family(
     name="celery_worker_tasks_total",
     kind=Kind.COUNTER,
-    help="Tasks of each name that a worker says it accepted since it started.",
+    help="Tasks of each name that a worker says it accepted since it started; with worker_label only.",
     labels=("worker", "task"),
     cumulative=True,
 )

@@ -17,8 +17,8 @@ from celery_observe.recorder import Labels
 from celery_observe.settings import Settings
 from celery_observe.stalled import Look, Watch
 
-_INTERVAL = 2.0
-"""Seconds between two looks, which cost no message."""
+_INTERVAL = 5.0
+"""Seconds between two looks, at the most. They cost no message."""
 
 
 @asks("capacity")
@@ -31,10 +31,10 @@ class CapacityProbe:
     """Derives the inputs of autoscalers, and which workers are stalled."""
 
     name = "capacity"
-    interval = _INTERVAL
     families: tuple[Family, ...] = (queues.SLOTS, queues.DESIRED_SLOTS, workers.STALLED)
 
     def __init__(self, settings: Settings, observed: Observed, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.interval = min(_INTERVAL, settings.queue_interval)
         self._observed = observed
         self._clock = clock
         self._target = Target(settings.drain_target, settings.min_slots, settings.max_slots)

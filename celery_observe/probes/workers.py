@@ -100,6 +100,7 @@ class WorkersProbe:
         self._on_answers = on_answers
         self._clock = clock
         self._label_of = label_rules(settings.task_allow, settings.task_deny, settings.task_rename)
+        self._by_task = settings.worker_label
         self._enable = [Question("enable_events")] if settings.enable_events else []
         self._known: dict[str, _Known] = {}
 
@@ -183,7 +184,7 @@ class WorkersProbe:
         )
         yield from (Sample(family, (name,), value) for family, value in values if value is not None)
         totals: Counter[str] = Counter()
-        for task, count in said.total.items():
+        for task, count in said.total.items() if self._by_task else ():
             totals[self._label_of(task)] += count
         yield from (Sample(workers.TASKS, (name, task), count) for task, count in totals.items())
 

@@ -46,7 +46,7 @@ class Asking:
 @pytest.fixture
 def asking(redis_server: Redis) -> Iterator[Asking]:
     """The probe, for one Redis."""
-    asking = Asking(redis_server.url, inspect_timeout=3.0)
+    asking = Asking(redis_server.url, inspect_timeout=3.0, worker_label=True)
     with closing(asking.probe):
         yield asking
 
