@@ -11,13 +11,14 @@ JOBS   ?= 4
 # Directories too: their time changes when a file is deleted.
 SOURCES := pyproject.toml $(wildcard README.md) LICENSE $(shell find celery_observe -name __pycache__ -prune -o -print)
 
-.PHONY: help demo test check lint types format lock clean
+.PHONY: help demo test check lint types format bench lock clean
 
 help:
 	@echo 'make demo [ARGS="--duration 20"]   the whole product at work, with a broker of its own'
 	@echo 'make test [ARGS="tests/unit -x"]   everything: lint, types, then all tests against the built wheel'
 	@echo 'make check                         the same: lint + types + tests, what CI runs'
 	@echo 'make lint | types | format         one of them alone'
+	@echo 'make bench                         what it costs, beside other exporters; about 20 minutes'
 	@echo 'make lock                          pin the newest dependencies in requirements/'
 	@echo 'make clean                         remove what the above have made'
 
@@ -63,6 +64,9 @@ $(VENV)/.services: scripts/install-test-services | $(VENV)/bin/pip
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock' --quiet
+
+bench: $(VENV)/.wheel $(VENV)/.dev $(VENV)/.services
+	for each in events scrape memory; do PYTHONPATH=tests $(BIN)/python benchmarks/$$each.py $(ARGS) || exit 1; done
 
 lock: | $(VENV)/bin/pip
 	$(PIP) install uv

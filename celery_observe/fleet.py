@@ -246,6 +246,7 @@ class Fleet:
         ledger = worker.ledger
         if ledger.base is None:
             ledger.open(processed, timestamp)
+            self._emit(Unobserved(worker.name, 0))
         elif news := ledger.beat(processed, timestamp):
             worker.lossy_until = timestamp
             self._emit(Unobserved(worker.name, news))

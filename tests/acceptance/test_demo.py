@@ -150,7 +150,7 @@ def test_a_run_of_set_length_shows_every_kind_of_outcome_and_accounts_for_every_
     start_demo: StartDemo,
 ) -> None:
     """It ends by itself, says what happened on one screen, and nothing of it is left."""
-    demo = start_demo("--duration", "15")
+    demo = start_demo("--duration", "15", "--port", "0")
     demo.wait_output(READY)
 
     assert demo.wait(timeout=90) == 0, demo.output

@@ -193,7 +193,11 @@ def test_what_a_worker_holds_is_told_by_queue_and_by_eta(
     worker.send("add", 1, 2, queue="slow", countdown=7200)
     told = probe(redis_server.url)
 
-    eventually(lambda: sum(told.ask().values("in_flight").values()) == 2, what="the worker holds all")
+    def held() -> tuple[float, float]:
+        told.ask()
+        return sum(told.values("in_flight").values()), sum(told.values("scheduled").values())
+
+    eventually(lambda: held() == (2, 2), what="the worker holds all")
 
     assert told.values("in_flight") == {("fast",): 0, ("slow",): 2}
     assert told.values("scheduled") == {("fast",): 1, ("slow",): 1}
