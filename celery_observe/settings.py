@@ -184,7 +184,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         dict[str, str],
         _tasks("Name the tasks that match have in labels. First match. Repeatable.", "GLOB=NAME"),
     ] = {}
-    worker_label: Annotated[bool, _tasks("Add the label `worker` to the families of tasks, and count tasks by worker.")] = False
+    worker_label: Annotated[
+        bool, _tasks("Add the label `worker` to the families of tasks, and count tasks by worker.")
+    ] = False
 
     queue_probe: Annotated[bool, _queues("Ask the broker what queues hold.")] = True
     queue_interval: Annotated[Seconds, _queues("Time between two rounds of these questions.", "SECONDS")] = 10.0

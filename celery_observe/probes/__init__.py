@@ -26,7 +26,7 @@ from celery_observe.settings import BrokerSettings, Settings
 ANY_SCHEME = ""
 """Registers the probes for brokers that have none of their own for a subject."""
 STALE_AFTER = 3
-"""Intervals after which what a probe told is not told any more."""
+"""Intervals, the longest of a prober's, after which what a probe told is not told any more."""
 FOLLOW = 0.25
 """Seconds between two looks at whether to ask, while another replica does."""
 
@@ -88,13 +88,18 @@ ProbeFactory = Callable[[BrokerSettings, Settings, Observed], list[Probe]]
 """Makes the probes of one subject for a broker. Of two that tell one family, the first that works is believed."""
 _Factory = TypeVar("_Factory", bound=ProbeFactory)
 _factories: dict[str, dict[str, ProbeFactory]] = {}
+_last: set[str] = set()
 
 
-def asks(subject: str, *schemes: str) -> Callable[[_Factory], _Factory]:
-    """Register the decorated factory for a subject, such as ``queues``, and brokers with these URL `schemes`."""
+def asks(subject: str, *schemes: str, last: bool = False) -> Callable[[_Factory], _Factory]:
+    """Register the decorated factory for a subject, such as ``queues``, and brokers with these URL `schemes`.
+
+    Those that look at what others tell come `last`.
+    """
 
     def register(factory: _Factory) -> _Factory:
         _factories.setdefault(subject, {}).update(dict.fromkeys(schemes or (ANY_SCHEME,), factory))
+        _last.update([subject] if last else [])
         return factory
 
     return register
@@ -104,7 +109,8 @@ def probes_for(broker: BrokerSettings, settings: Settings, observed: Observed) -
     """Return the probes of all subjects for a broker. Raises SettingsError when they cannot be made."""
     for module in pkgutil.walk_packages(__path__, prefix=f"{__name__}."):
         importlib.import_module(module.name)
-    chosen = (by_scheme.get(broker.transport) or by_scheme.get(ANY_SCHEME) for by_scheme in _factories.values())
+    subjects = (_factories[subject] for subject in sorted(_factories, key=_last.__contains__))
+    chosen = (by_scheme.get(broker.transport) or by_scheme.get(ANY_SCHEME) for by_scheme in subjects)
     return [probe for factory in chosen if factory for probe in factory(broker, settings, observed)]
 
 
@@ -177,9 +183,10 @@ class Prober(threading.Thread):
         """
         if not self._leads():
             self._fall_silent()
+        slowest = max((turn.probe.interval for turn in self._turns), default=0.0)  # they wait for each other
         for turn in self._turns:
             age = self._clock() - turn.at
-            if turn.told is not None and age > STALE_AFTER * turn.probe.interval:
+            if turn.told is not None and age > STALE_AFTER * slowest:
                 self._tell(turn, None)
                 self._guard.run(turn.probe.name, partial(_complain, turn.probe, age))
 

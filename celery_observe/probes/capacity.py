@@ -17,11 +17,11 @@ from celery_observe.recorder import Labels
 from celery_observe.settings import Settings
 from celery_observe.stalled import Look, Watch
 
-_INTERVAL = 5.0
+_INTERVAL = 2.0
 """Seconds between two looks, at the most. They cost no message."""
 
 
-@asks("capacity")
+@asks("capacity", last=True)
 def capacity(_broker: BrokerSettings, settings: Settings, observed: Observed) -> list[Probe]:
     """Return the probe, none where nobody tells what queues hold."""
     return [CapacityProbe(settings, observed)] if settings.queue_probe else []
