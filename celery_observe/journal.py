@@ -2,8 +2,8 @@
 
 The counterpart of the tracker for workers that tell all of an attempt at once: nothing has to be joined, and no end
 has to be guessed. Two things remain. An attempt may be reported twice, by the child that executed it and by the main
-process that killed it: the first report is believed, and a second execution is told from it by its start. And what
-runs for long is known from listings until its end is reported.
+process that killed it: the first report is believed, and another delivery of the message is told from it by the time
+of its receipt. And what runs for long is known from listings until its end is reported.
 
 Pure: the clock is an argument. Bounded: ``max_tasks`` ends are remembered, and a worker runs what its pool holds.
 """
@@ -58,8 +58,6 @@ if TYPE_CHECKING:
 
     from celery_observe.fleet import Fleet, Instant, Worker
 
-_ONE_START = 0.1
-"""Seconds by which child and main process may differ about when an attempt started."""
 _UNMISSED = 2
 """Beats in a row that must leave out an attempt that runs before it has vanished: its end may be on its way."""
 
@@ -72,9 +70,9 @@ _Key = tuple[str, int]
 
 
 class _End(NamedTuple):
-    """When an attempt started and ended, and whether its message went back to the queue."""
+    """Which delivery of an attempt's message ended, when, and whether the message went back to the queue."""
 
-    started: float | None
+    received: float | None
     at: float
     requeued: bool
 
@@ -88,6 +86,14 @@ class _Executing:
         self.attempt = attempt
         self.worker = worker
         self.missed = 0
+
+
+class Condition(NamedTuple):
+    """What a worker last said of itself, and when by our monotonic clock."""
+
+    at: float
+    troubles: tuple[str, ...]
+    ailments: tuple[str, ...]
 
 
 class Journal:
@@ -109,6 +115,8 @@ class Journal:
         self._listed: dict[str, dict[_Key, Running]] = {}
         self._ended: dict[_Key, _End] = {}
         self._limited: dict[str, set[str]] = {}
+        self.conditions: dict[str, Condition] = {}
+        """Of each worker that is there, or should be."""
         self.event_counts: dict[str, int] = {}
         """Reports handled by type; whoever collects them clears it."""
         handlers: dict[type[AnyReport], Callable[[Any, Instant], None]] = {
@@ -136,6 +144,7 @@ class Journal:
         """Give up on workers that are gone, and on what ran there."""
         for worker in self._fleet.silent(at):
             self._vanish(worker.name)
+            self.conditions.pop(worker.name, None)
             self._fleet.forget(worker)
 
     def running(self) -> dict[tuple[str, str], Executing]:
@@ -171,17 +180,22 @@ class Journal:
     def _executed(self, report: Execution, at: Instant) -> None:
         key = report.uuid, report.retries
         before = self._ended.get(key)
-        again = before is None or _is_another(before, report.started)
-        if self._executing.pop(key, None) is None and again:
+        told = before is not None and report.received == before.received
+        if self._executing.pop(key, None) is None and not told:
             self._begin(report, at)
-        if before is not None and again and not before.requeued:
-            self._emit(DuplicateExecution(self._label_of(report.name), report.queue or UNKNOWN, report.hostname))
-        if before is not None and (not again or (report.started or 0.0) <= before.at):
+        if before is not None and (told or self._is_duplicate(report, before)):
             self._emit(DuplicateOutcome(self._label_of(report.name)))
             return
         if report.outcome not in _PASSED_ON:
-            self._remember(key, _End(report.started, report.timestamp, report.requeued))
+            self._remember(key, _End(report.received, report.timestamp, report.requeued))
         self._end(report)
+
+    def _is_duplicate(self, report: Execution, before: _End) -> bool:
+        """Count a second execution as such, and say whether it began before the first had ended."""
+        if before.requeued:
+            return False
+        self._emit(DuplicateExecution(self._label_of(report.name), report.queue or UNKNOWN, report.hostname))
+        return (report.started or report.timestamp) <= before.at
 
     def _begin(self, attempt: Execution | Running, at: Instant, worker: str = "") -> None:
         """Count the start of an attempt, and its waits."""
@@ -228,10 +242,12 @@ class Journal:
             self._vanish(worker.name)
             worker = self._fleet.restart(worker, event, at)
         worker.queues = tuple(report.queues)
+        self.conditions[worker.name] = Condition(at.monotonic, tuple(report.troubles), tuple(report.ailments))
         self._compare(worker, report, at)
         self._fleet.beat(worker, event, at)
         self._tell(report)
         if report.leaving:
+            del self.conditions[worker.name]
             self._vanish(worker.name)
             self._fleet.bid_farewell(worker)
 
@@ -241,7 +257,7 @@ class Journal:
         if len(listed) < report.listed:
             return
         for key, attempt in listed.items():
-            if key not in self._executing and not self._has_ended(key, attempt.started):
+            if key not in self._executing and not self._has_ended(key, attempt):
                 self._executing[key] = _Executing(attempt, worker.name)
                 self._begin(attempt, at, worker.name)
         for key, each in list(self._executing.items()):
@@ -249,10 +265,10 @@ class Journal:
             if each.missed >= _UNMISSED:
                 self._vanish_one(key)
 
-    def _has_ended(self, key: _Key, started: float) -> bool:
+    def _has_ended(self, key: _Key, attempt: Running) -> bool:
         """Say whether a listing was overtaken by the end of what it names."""
         end = self._ended.get(key)
-        return end is not None and not _is_another(end, started)
+        return end is not None and end.received == attempt.received
 
     def _tell(self, report: Beat) -> None:
         worker = report.hostname
@@ -287,7 +303,7 @@ class Journal:
     def _vanish_one(self, key: _Key) -> None:
         each = self._executing.pop(key)
         attempt = each.attempt
-        self._remember(key, _End(attempt.started, attempt.started, requeued=True))
+        self._remember(key, _End(attempt.received, attempt.started, requeued=True))
         task, queue = self._label_of(attempt.name), attempt.queue or UNKNOWN
         self._emit(Ended(task, queue, each.worker, Outcome.VANISHED, None))
 
@@ -296,11 +312,6 @@ class Journal:
 
     def _lost(self, report: Loss, _at: Instant) -> None:
         self._emit(ReportsLost(report.hostname, report.dropped, report.errors))
-
-
-def _is_another(end: _End, started: float | None) -> bool:
-    """Say whether an execution that started then is another than that which ended so."""
-    return started is not None and (end.started is None or abs(started - end.started) > _ONE_START)
 
 
 def _wait(since: float | None, eta: float | None, started: float | None) -> float | None:

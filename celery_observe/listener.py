@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from celery_observe import gauges
 from celery_observe.fleet import Fleet, Instant
-from celery_observe.journal import Journal
+from celery_observe.journal import Condition, Journal
 from celery_observe.metrics import observer
 from celery_observe.names import label_rules
 from celery_observe.report import AnyReport, decode
@@ -34,6 +34,8 @@ RETRY = 1.0
 STALE_AFTER = 15.0
 """Seconds without a tick after which what is told of this moment is not told any more."""
 DEAD_AFTER = 30.0
+SILENT_AFTER = 30.0
+"""Seconds without a word of a worker that has not left, after which it counts as stuck."""
 
 
 class Listener(threading.Thread):
@@ -67,10 +69,26 @@ class Listener(threading.Thread):
         return not self.is_alive() or time.monotonic() - self._ticked > DEAD_AFTER
 
     def troubles(self) -> list[str]:
-        """Return why the numbers are not being kept up to date; nothing if they are."""
+        """Return why the numbers are not kept up to date, and why workers take no tasks; nothing if all is well."""
         if self.dead:
             return ["the listener thread is dead"]
-        return [] if self._connected else [self._guard.problems.get(PLUGIN, "not listening yet")]
+        if not self._connected:
+            return [self._guard.problems.get(PLUGIN, "not listening yet")]
+        said = [f"{worker}: {why}" for worker, each in self._conditions() for why in each.troubles]
+        return said + self.ailments()
+
+    def ailments(self) -> list[str]:
+        """Return why workers should be restarted; nothing if they are well."""
+        now = time.monotonic()
+        silent = [
+            f"{worker}: silent for {now - each.at:.0f} s"
+            for worker, each in self._conditions()
+            if now - each.at > SILENT_AFTER
+        ]
+        return silent + [f"{worker}: {why}" for worker, each in self._conditions() for why in each.ailments]
+
+    def _conditions(self) -> list[tuple[str, Condition]]:
+        return list(self._journal.conditions.items())
 
     def ledgers(self) -> list[Ledger]:
         """Return what must outlive a restart."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics_text
@@ -59,25 +59,14 @@ def run(settings: Settings) -> int:
     return 0
 
 
-class Host(Protocol):
-    """The process in which a pipeline is a guest. Asked by the thread that answers HTTP: it must not block."""
-
-    def ailments(self) -> list[str]:
-        """Return why the process should be restarted; nothing if it is well."""
-
-    def troubles(self) -> list[str]:
-        """Return why it does no work; nothing if it does."""
-
-
 class Pipeline:
     """Everything that runs in one process: for each broker a reader, an asker and a prober, and the HTTP server.
 
     Instrumented processes are listened to, at the address in the settings or on ``local``, instead of a broker.
     """
 
-    def __init__(self, settings: Settings, local: LocalStream | None = None, host: Host | None = None) -> None:
+    def __init__(self, settings: Settings, local: LocalStream | None = None) -> None:
         self._settings = settings
-        self._host = host
         self._own = Recorder()
         self._own[observer.BUILD_INFO].set((__version__,), 1)
         self._guard = Guard(self._own.record)
@@ -187,14 +176,13 @@ class Pipeline:
     def readiness(self) -> Readiness:
         """Say whether the numbers are being kept up to date, and if not, why."""
         reasons = [reason for reader in self._sources for reason in reader.troubles()]
-        reasons += self._host.troubles() if self._host else []
         return Readiness(ready=not reasons, reasons=tuple(reasons))
 
     def health(self) -> Readiness:
-        """Say whether all threads live, and the host is well."""
+        """Say whether all threads live, and the workers that report to us are well."""
         reasons = [f"{reader.name} is dead" for reader in self._sources if reader.dead]
         reasons += [f"{each.name} is dead" for each in (*self._leaders, *self._probers) if not each.is_alive()]
-        reasons += self._host.ailments() if self._host else []
+        reasons += [reason for listener in self._listeners for reason in listener.ailments()]
         return Readiness(ready=not reasons, reasons=tuple(reasons))
 
     def _save_each_second(self) -> None:

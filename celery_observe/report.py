@@ -114,6 +114,10 @@ class Beat(Report, tag="beat"):
     prefetch: _Count | None = None
     slots: _Count | None = None
     connected: bool = False
+    troubles: list[_Name] = []
+    """Why the worker takes no tasks."""
+    ailments: list[_Name] = []
+    """Why the worker should be restarted."""
     restarts: _Count = 0
     """Times that the consumer has started anew because its connection was lost."""
     limits: list[Limit] = []

@@ -1,11 +1,12 @@
 """The guard of our code inside users' processes: whatever fails in it is counted, and the task goes on.
 
-With ``celery_observe.guard`` the only place that catches ``Exception``. It neither logs nor locks: it runs for each
-task, and in children forked while other threads may hold locks.
+With ``celery_observe.guard`` the only place that catches ``Exception``. What runs for each task, and in children that
+were forked while other threads may have held locks, neither logs nor locks.
 """
 
 from __future__ import annotations
 
+import logging
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -13,6 +14,8 @@ from celery_observe.worker.reporter import reporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
@@ -26,6 +29,20 @@ def harmless(call: Callable[P, None]) -> Callable[P, None]:
             call(*args, **named)
         except Exception:
             reporter.errors += 1
+
+    return run
+
+
+def told(call: Callable[P, None]) -> Callable[P, None]:
+    """Return what runs a call and logs whatever it raises: for what happens once, in a worker's main process."""
+
+    @wraps(call)
+    def run(*args: P.args, **named: P.kwargs) -> None:
+        try:
+            call(*args, **named)
+        except Exception:
+            reporter.errors += 1
+            log.exception("celery-observe: %s failed; the worker goes on without", call.__qualname__)
 
     return run
 

@@ -19,7 +19,7 @@ from celery_observe.errors import SettingsError
 from celery_observe.settings import SETTINGS, Settings, is_disabled, load
 from celery_observe.worker import consumer, executions, publisher
 from celery_observe.worker.children import Children
-from celery_observe.worker.guard import handler, harmless
+from celery_observe.worker.guard import handler, told
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
 
@@ -75,6 +75,7 @@ def _settings() -> Settings | None:
         return None
 
 
+@told
 def _prepare(sender: Any, **_: Any) -> None:
     """Make ready what the pool's children inherit, and have the worker start and stop the rest with itself."""
     settings = _settings()
@@ -89,7 +90,7 @@ def _prepare(sender: Any, **_: Any) -> None:
     guest.prepare()
     sender.app.steps["worker"].add(_step_for(guest))
     sender.app.steps["consumer"].add(guest.pulse.step())
-    signals.worker_shutdown.connect(harmless(lambda **_: guest.stop()), weak=False)
+    signals.worker_shutdown.connect(told(lambda **_: guest.stop()), weak=False)
 
 
 def _step_for(guest: Resident) -> type[bootsteps.StartStopStep]:
@@ -98,7 +99,7 @@ def _step_for(guest: Resident) -> type[bootsteps.StartStopStep]:
 
         requires = ("celery.worker.components:Pool",)
 
-        @harmless
+        @told
         def start(self, _worker: Any) -> None:
             guest.start()
 

@@ -50,7 +50,7 @@ class Pulse:
         """Return why the worker should be restarted; nothing if it is well."""
         found = []
         if self._consuming and not self._is_busy and time.monotonic() - self._ticked > STUCK_AFTER:
-            found.append("the worker's loop is stuck")
+            found.append("its loop is stuck")
         if self._children.extinct:
             found.append("no child of the pool lives")
         return found
@@ -58,8 +58,8 @@ class Pulse:
     def troubles(self) -> list[str]:
         """Return why the worker takes no tasks; nothing if it does."""
         if not self._consuming:
-            return [*self.ailments(), "the worker is not connected to its broker"]
-        return [*self.ailments(), *([] if self.is_consuming else ["the worker consumes no queue"])]
+            return ["not connected to the broker"]
+        return [] if self.is_consuming else ["consumes no queue"]
 
     @property
     def _is_busy(self) -> bool:

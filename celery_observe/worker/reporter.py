@@ -69,26 +69,29 @@ class Reporter:
 
     def send(self, report: AnyReport) -> None:
         """Send one report, or drop and count it."""
-        sock = self._socket or self._connect()
-        if sock is None:
-            self.dropped += 1
-            return
         dropped, self.dropped = self.dropped, 0
         errors, self.errors = self.errors, 0
         reports = [report]
         if dropped or errors:
             reports.append(Loss(report.timestamp, report.hostname, dropped, errors))
-        try:
-            sock.send(encode(reports), _FLAGS)
-        except BlockingIOError:
-            self._take_back(dropped, errors)
-        except OSError:
-            self._take_back(dropped, errors)
-            self._disconnect()
+        if not self._write(encode(reports)):
+            self.dropped += dropped + 1
+            self.errors += errors
 
-    def _take_back(self, dropped: int, errors: int) -> None:
-        self.dropped += dropped + 1
-        self.errors += errors
+    def _write(self, body: bytes) -> bool:
+        """Say whether the message got through, if need be to a sidecar that has been started anew."""
+        sock = self._socket or self._connect()
+        while sock is not None:
+            try:
+                sock.send(body, _FLAGS)
+            except BlockingIOError:
+                return False
+            except OSError:
+                self._disconnect()
+                sock = self._connect()
+            else:
+                return True
+        return False
 
     def _connect(self) -> _socket.socket | None:
         if self._path is None or time.monotonic() < self._retry_at:
@@ -106,9 +109,11 @@ class Reporter:
 
     def _disconnect(self) -> None:
         """Hang up on a sidecar that has gone, to look for it again; a pair has no other address."""
-        if self._path is not None and self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._path is None:
+            return
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            sock.close()
 
 
 reporter = Reporter()

@@ -1,24 +1,23 @@
-"""Our thread in a worker's main process: it counts the worker each second and, without a sidecar, hosts the pipeline.
+"""Our part of a worker's main process: it counts the worker each second and, without a sidecar, hosts the pipeline.
 
-Before the pool forks it makes only the socket; the threads start once the first children are there. Later children are
+Before the pool forks only the socket is made; threads start once the first children are there. Later children are
 forked beside them, which is safe because nothing that runs in a child takes a lock of ours; the sockets that a child
 inherits are closed there, lest connections outlive their end.
 """
 
 from __future__ import annotations
 
-import logging
 import os
+import subprocess
+import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from celery_observe import logs
 from celery_observe.broker import socket_path
-from celery_observe.errors import CeleryObserveError, PortTakenError
-from celery_observe.streams.local import LocalStream, pair
-from celery_observe.worker import natives
+from celery_observe.streams.local import pair
 from celery_observe.worker.census import census
 from celery_observe.worker.guard import harmless
 from celery_observe.worker.pulse import INTERVAL, Pulse
@@ -26,18 +25,17 @@ from celery_observe.worker.reporter import reporter
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from celery_observe.pipeline import Pipeline
     from celery_observe.settings import Settings
     from celery_observe.worker.children import Children
 
-PORTS = 16
-"""How many ports from the one that is set are tried: several workers of a host share a configuration."""
+    Serve = Callable[[str, Settings, socket.socket], Pipeline | None]
+
 _PATIENCE = 1.0
 """Seconds that the end of the worker waits for ours."""
 _NAP = 0.05
-
-log = logging.getLogger(__name__)
 
 
 class Resident:
@@ -50,7 +48,7 @@ class Resident:
         self._settings = settings
         self._reading: socket.socket | None = None
         self._pipeline: Pipeline | None = None
-        self._pid = os.getpid()
+        self._apart: subprocess.Popen[bytes] | None = None
         self._stopping = False
         self._stopped = False
 
@@ -63,14 +61,18 @@ class Resident:
             return
         self._reading, writing = pair()
         reporter.write_to(writing)
-        os.register_at_fork(after_in_child=self._forked)
 
     def start(self) -> None:
-        """Begin, in a thread of our own."""
-        if self._reading is not None:
-            from celery_observe import pipeline  # noqa: F401, PLC0415 - imported here, so that no child is forked amid it
+        """Begin. In a green pool this thread is a greenlet, which is fine: it only looks and sends."""
+        serve: Serve | None = None
+        if self._reading is not None and _is_green():
+            self._apart = _process_apart(self._worker.hostname, self._settings, self._reading)
+        elif self._reading is not None:
+            from celery_observe import hosting  # noqa: PLC0415 - now, so that no child is forked amid an import
 
-        natives.spawn(self._live, "celery-observe")
+            serve = hosting.serve_as_guest
+            os.register_at_fork(after_in_child=self._forked)
+        threading.Thread(target=self._live, args=(serve,), name="celery-observe", daemon=True).start()
 
     def stop(self) -> None:
         """End, and wait a moment for it; the worker has no tasks any more."""
@@ -79,9 +81,10 @@ class Resident:
         while not self._stopped and time.monotonic() < deadline:
             time.sleep(_NAP)
 
-    def _live(self) -> None:
+    def _live(self, serve: Serve | None) -> None:
         try:
-            self._serve()
+            if serve is not None and self._reading is not None:
+                self._pipeline = serve(reporter.hostname, self._settings, self._reading)
             due = time.monotonic()
             while not self._stopping:
                 if time.monotonic() >= due:
@@ -89,8 +92,7 @@ class Resident:
                     self._tell()
                 time.sleep(_NAP)
             self._tell(leaving=True)
-            if self._pipeline is not None:
-                self._pipeline.stop()
+            self._leave()
         finally:
             self._stopped = True
 
@@ -99,36 +101,11 @@ class Resident:
         for report in census(self._worker, self.pulse, self._children, leaving=leaving):
             reporter.send(report)
 
-    def _serve(self) -> None:
-        """Host the pipeline, on the first port that is free from the one in the settings on."""
-        if self._reading is None:
-            return
-        stream = LocalStream(self._reading)
-        first = self._settings.port
-        for port in range(first, first + PORTS) if first else (0,):
-            try:
-                self._host(port, stream)
-            except PortTakenError:
-                continue
-            except CeleryObserveError as error:
-                log.error("no metrics are served: %s", error)  # noqa: TRY400 - the message says all
-            return
-        log.error(
-            "no metrics are served: ports %d to %d of %s are taken", first, first + PORTS - 1, self._settings.host
-        )
-
-    def _host(self, port: int, stream: LocalStream) -> None:
-        from celery_observe.pipeline import Pipeline  # noqa: PLC0415 - a worker with a sidecar does without
-
-        logs.be_hosted()
-        settings = msgspec.structs.replace(self._settings, port=port, brokers=(), listen=None)
-        pipeline = Pipeline(settings, stream, self.pulse)
-        pipeline.start()
-        self._pipeline = pipeline
-        taken = "" if port == self._settings.port else f", since {self._settings.port} is taken"
-        log.warning(
-            "metrics of %s on http://%s:%d/metrics%s", reporter.hostname, settings.host, pipeline.exposition.port, taken
-        )
+    def _leave(self) -> None:
+        if self._pipeline is not None:
+            self._pipeline.stop()
+        if self._apart is not None and self._apart.stdin is not None:
+            self._apart.stdin.close()
 
     @harmless
     def _forked(self) -> None:
@@ -137,3 +114,24 @@ class Resident:
             self._pipeline.abandon()
         elif self._reading is not None:
             self._reading.close()
+
+
+def _is_green() -> bool:
+    """Tell whether gevent or eventlet have replaced threads."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    return bool(
+        (gevent is not None and gevent.is_module_patched("threading"))
+        or (eventlet is not None and eventlet.is_monkey_patched("thread"))
+    )
+
+
+def _process_apart(worker: str, settings: Settings, reading: socket.socket) -> subprocess.Popen[bytes]:
+    """Start a process that hosts the pipeline, in a session of its own: what ends the worker is not for it."""
+    descriptor = reading.fileno()
+    command = [sys.executable, "-P", "-m", "celery_observe.hosting", str(descriptor)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(descriptor,), start_new_session=True)
+    if process.stdin is not None:
+        process.stdin.write(msgspec.json.encode({"worker": worker, "settings": settings}) + b"\n")
+        process.stdin.flush()
+    reading.close()
+    return process

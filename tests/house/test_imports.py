@@ -9,6 +9,7 @@ FLOORS = (
     {"__main__"},
     {"cli"},
     {"demo", "doctor", "health", "worker"},
+    {"hosting"},
     {"pipeline"},
     {"asker"},
     {"listener", "reader"},

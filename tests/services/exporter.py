@@ -51,38 +51,11 @@ class Samples(dict[tuple[str, Labels], float]):
         return sum(self.select(name, **labels))
 
 
-class Exporter(Process):
-    """`celery-observe run` on a free loopback port.
+class Served:
+    """What a process serves on a loopback port."""
 
-    Args:
-        folder: for its log; also its working directory.
-        brokers: each given as `--broker`.
-        arguments: more of the command line.
-        env: more environment variables.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        *brokers: str,
-        arguments: tuple[str, ...] = (),
-        env: Mapping[str, str] | None = None,
-    ) -> None:
-        self.port = free_port()
-        command = [*COMMAND, "run", "--host", LOOPBACK, "--port", str(self.port)]
-        command += [word for broker in brokers for word in ("--broker", broker)]
-        super().__init__(f"exporter-{self.port}", [*command, *arguments], folder, env)
-
-    def wait_ready(self) -> None:
-        """Wait until it serves `/healthz`; the broker need not be there."""
-        eventually(lambda: self._healthy() or not self.running, timeout=30.0, what=f"{self.name} is healthy")
-        assert self.running, f"{self.name} ended:\n{self.output}"
-
-    def _healthy(self) -> bool:
-        try:
-            return self.get("/healthz")[0] == 200
-        except OSError:
-            return False
+    name: str
+    port: int
 
     def get(self, path: str, **headers: str) -> tuple[int, str]:
         """GET a path: the status, whatever it is, and the body; `_` in header names stands for `-`."""
@@ -120,6 +93,47 @@ class Exporter(Process):
         eventually(holds, timeout, what=f"{predicate!r} on /metrics of {self.name}")
         return page
 
+    def is_ready(self) -> bool:
+        """Whether `/readyz` is green; not if nobody serves it."""
+        try:
+            return self.readiness()[0] == 200
+        except OSError:
+            return False
+
     def wait_until_ready(self, timeout: float = 15.0) -> None:
         """Wait until `/readyz` is green: connected, and counting."""
         eventually(lambda: self.readiness()[0] == 200, timeout, what=f"{self.name} is ready")
+
+
+class Exporter(Served, Process):
+    """`celery-observe run` on a free loopback port.
+
+    Args:
+        folder: for its log; also its working directory.
+        brokers: each given as `--broker`.
+        arguments: more of the command line.
+        env: more environment variables.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *brokers: str,
+        arguments: tuple[str, ...] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.port = free_port()
+        command = [*COMMAND, "run", "--host", LOOPBACK, "--port", str(self.port)]
+        command += [word for broker in brokers for word in ("--broker", broker)]
+        super().__init__(f"exporter-{self.port}", [*command, *arguments], folder, env)
+
+    def wait_ready(self) -> None:
+        """Wait until it serves `/healthz`; the broker need not be there."""
+        eventually(lambda: self._healthy() or not self.running, timeout=30.0, what=f"{self.name} is healthy")
+        assert self.running, f"{self.name} ended:\n{self.output}"
+
+    def _healthy(self) -> bool:
+        try:
+            return self.get("/healthz")[0] == 200
+        except OSError:
+            return False

@@ -1,0 +1,76 @@
+"""The pipeline of one worker: in a thread of its main process, or in a process apart that a green worker starts.
+
+Green pools (gevent, eventlet) replace what threads are made of: a lock that a thread of ours holds, be it that of an
+import, would end the worker as soon as a greenlet waits for it, and an event loop of ours would be in the way of the
+tasks'. So there the pipeline runs as ``python -m celery_observe.hosting``, which gets the reading end of the socket as
+a file descriptor and the settings on standard input, and ends when that is closed, as the worker's death does too.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from celery_observe import logs
+from celery_observe.errors import CeleryObserveError, PortTakenError
+from celery_observe.logs import log
+from celery_observe.pipeline import Pipeline
+from celery_observe.settings import Settings
+from celery_observe.streams.local import LocalStream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PORTS = 16
+"""How many ports from the one that is set are tried: several workers of a host share a configuration."""
+
+
+class Order(msgspec.Struct):
+    """What a process apart is told."""
+
+    worker: str
+    settings: Settings
+
+
+def serve(worker: str, settings: Settings, reading: socket.socket) -> Pipeline | None:
+    """Start the pipeline on the first free port from that of the settings on; None, and logged, if that fails."""
+    first = settings.port
+    stream = LocalStream(reading)
+    for port in range(first, first + PORTS) if first else (0,):
+        pipeline = Pipeline(msgspec.structs.replace(settings, port=port, brokers=(), listen=None), stream)
+        try:
+            pipeline.start()
+        except PortTakenError:
+            continue
+        except CeleryObserveError as error:
+            log.error("no metrics are served", worker=worker, error=str(error))
+            return None
+        url = f"http://{settings.host}:{pipeline.exposition.port}/metrics"
+        taken = {"taken": first} if port != first else {}
+        log.warning("metrics are served", worker=worker, url=url, **taken)
+        return pipeline
+    log.error("no metrics are served: all ports are taken", worker=worker, first=first, last=first + PORTS - 1)
+    return None
+
+
+def serve_as_guest(worker: str, settings: Settings, reading: socket.socket) -> Pipeline | None:
+    """Start the pipeline in a process that is not ours, and log as that does."""
+    logs.be_hosted()
+    return serve(worker, settings, reading)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve until standard input is closed; ``arguments`` is the file descriptor to read reports from."""
+    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
+    logs.configure(order.settings.log_level, order.settings.log_format)
+    pipeline = serve(order.worker, order.settings, socket.socket(fileno=int(arguments[0])))
+    if pipeline is not None:
+        sys.stdin.buffer.read()
+        pipeline.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
