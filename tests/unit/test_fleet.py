@@ -8,6 +8,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from celery_observe.event import Snapshot
 from celery_observe.fact import Unobserved, WorkerExited, WorkerForgotten, WorkerIdentified, WorkerSeen, WorkerUp
 from celery_observe.fleet import MAX_WORKERS, Ledger
 from unit.world import WORKER, World
@@ -151,6 +152,17 @@ def test_a_version_is_told_once_per_process() -> None:
     world = World().beat(sw_ver="5.6.3").beat(sw_ver="5.6.3").beat(sw_ver="5.7.0", pid=2)
 
     assert [fact.version for fact in world.told(WorkerIdentified)] == ["5.6.3", "5.7.0"]
+
+
+def test_a_pool_is_told_with_the_version_once_it_is_known() -> None:
+    """By a snapshot, whichever comes first; a snapshot that does not say takes nothing back."""
+    world = World()
+
+    world.tracker.seed(Snapshot(WORKER, world.clock.now.wall, (), (), None, "prefork"), world.clock.now)
+    world.beat(processed=0).snapshot()
+
+    told = [(fact.version, fact.pool) for fact in world.told(WorkerIdentified)]
+    assert told == [("", "prefork"), ("5.7.0", "prefork")]
 
 
 def test_the_skew_of_a_clock_is_the_least_difference_of_late() -> None:

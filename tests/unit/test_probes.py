@@ -233,3 +233,77 @@ def test_queues_are_not_asked_about_if_so_set(url: str) -> None:
     probes = probes_for(BrokerSettings(url=url), Settings(queue_probe=False), Heard())
 
     assert [probe.name for probe in probes if probe.name.startswith("queues.")] == []
+
+
+# -- leading
+
+
+class Replica(Probing):
+    """A prober that leads as long as the test says."""
+
+    def __init__(self, *probes: Gauge) -> None:
+        super().__init__()
+        self.leads = True
+        self.prober = Prober(
+            "test",
+            probes,
+            self.recorder,
+            Guard(self.recorder.record),
+            clock=lambda: self.now,
+            uniform=lambda _low, high: high,
+            leads=lambda: self.leads,
+        )
+
+
+def test_who_does_not_lead_asks_nobody() -> None:
+    """And begins as soon as it leads."""
+    gauge = Gauge().tells(a=1)
+    replica = Replica(gauge)
+    replica.leads = False
+    replica.at(0)
+    assert (gauge.asked, replica.values(DEPTH)) == (0, {})
+
+    replica.leads = True
+
+    assert replica.at(1).values(DEPTH) == {("a",): 1}
+
+
+def test_who_led_tells_nothing_any_more() -> None:
+    """At its next turn, and at a scrape before it."""
+    replica = Replica(Gauge().tells(a=1)).at(0)
+    assert isinstance(replica, Replica)
+    replica.leads = False
+
+    replica.prober.expire()
+
+    assert replica.values(DEPTH) == {}
+
+
+def test_the_answer_to_a_question_asked_as_leader_is_dropped_when_the_lead_is_lost() -> None:
+    """Another replica has asked meanwhile."""
+    gauge = Gauge()
+    replica = Replica(gauge)
+
+    def lose_the_lead() -> list[Sample]:
+        replica.leads = False
+        return [Sample(DEPTH, ("a",), 1)]
+
+    gauge.answer = lose_the_lead
+
+    assert replica.at(0).values(DEPTH) == {}
+
+
+def test_a_probe_that_looks_at_others_comes_last_and_stays_as_long() -> None:
+    """Capacity is looked at often, and is no older than what it looks at."""
+    names = [probe.name for probe in probes_for(BrokerSettings(url="redis://h"), Settings(), Heard())]
+    assert names.index("capacity") == len(names) - 1
+    often, seldom = Gauge("often", interval=2, families=(AGE,)), Gauge("seldom", interval=10).tells(a=1)
+    often.answer = lambda: [Sample(AGE, ("a",), 1)]
+    probing = Probing(seldom, often).at(0)
+
+    probing.now = 29
+    probing.prober.expire()
+    assert probing.values(AGE) == {("a",): 1}
+    probing.now = 31
+    probing.prober.expire()
+    assert probing.values(AGE) == probing.values(DEPTH) == {}
