@@ -115,7 +115,7 @@ class Decoder:
             self._on_malformed(Malformed.TOO_LARGE)
             return []
         try:
-            return [_event_decoder.decode(body)] if body[:1] == b"{" else _batch_decoder.decode(body)
+            return _batch_decoder.decode(body) if body.startswith(b"[") else [_event_decoder.decode(body)]
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return self._salvage(body)
 

@@ -166,16 +166,14 @@ class Fleet:
         self._emit = emit
         self._timeout = worker_timeout
         self._workers: dict[str, Worker] = {}
+        self.get = self._workers.get
+        """Returns a worker that was heard of before, by its name; bound once, since every event asks."""
         self._given_up: list[Worker] = []
         self._trusted_from = 0.0
 
     def __iter__(self) -> Iterator[Worker]:
         """Iterate over the workers known."""
         return iter(list(self._workers.values()))
-
-    def get(self, name: str) -> Worker | None:
-        """Return a worker that was heard of before."""
-        return self._workers.get(name)
 
     def hear(self, event: Event, at: Instant) -> Worker:
         """Note that this event came from a worker's main process, and return the worker."""
