@@ -169,7 +169,7 @@ def test_killed_children_are_closed_from_the_main_process(start: Start) -> None:
         worker.send(task)
     doomed = worker.send("work", 60.0)
     worker.wait_for(lambda page: page.value("celery_task_running", task="work") == 1, 30.0)
-    worker._publisher.control.revoke(doomed, terminate=True)  # noqa: SLF001 - its connection to the broker
+    worker.control.revoke(doomed, terminate=True)
 
     expected = {
         ("hard_limit", "failed"): 1,
@@ -248,7 +248,7 @@ def test_rate_limits_are_read_from_the_worker(start: Start) -> None:
         worker.send("limited")
 
     page = worker.wait_for(lambda page: page.total("celery_worker_rate_limited", task="limited") == 3)
-    worker._publisher.control.rate_limit("limited", "100/s", destination=[worker.node])  # noqa: SLF001
+    worker.control.rate_limit("limited", "100/s", destination=[worker.node])
 
     assert page.total("celery_worker_rate_limit", task="limited") == pytest.approx(0.1)
     worker.wait_for(lambda page: page.total("celery_worker_rate_limit", task="limited") == pytest.approx(100))
@@ -290,7 +290,7 @@ def test_a_worker_that_consumes_nothing_is_not_ready(start: Start) -> None:
     """It was told to cancel its consumer."""
     worker = start(pool="prefork")
 
-    worker._publisher.control.cancel_consumer("celery", destination=[worker.node])  # noqa: SLF001
+    worker.control.cancel_consumer("celery", destination=[worker.node])
 
     eventually(lambda: worker.readiness()[0] == 503)
     assert worker.readiness()[1]["reasons"] == [f"{worker.node}: consumes no queue"]
@@ -335,8 +335,7 @@ def test_the_switch_works_at_run_time(start: Start) -> None:
     worker = start(pool="prefork", concurrency=2)
 
     def turn(switch: str) -> Any:
-        control = worker._publisher.control  # noqa: SLF001
-        return control.broadcast("celery_observe", {"switch": switch}, reply=True, destination=[worker.node])
+        return worker.control.broadcast("celery_observe", {"switch": switch}, reply=True, destination=[worker.node])
 
     assert turn("off") == [{worker.node: {"ok": "celery_observe is off"}}]
     task = worker.send("add", 1, 2)

@@ -40,6 +40,11 @@ class Instrumented(Served, Worker):
         super().__init__(folder, broker, *arguments, **{"app": "apps.instrumented", "events": False, **options})
         self.env |= {"SAMPLE_INSTRUMENT": json.dumps(settings), **(env or {})}
 
+    @property
+    def control(self) -> Any:
+        """Remote control of the workers of its broker."""
+        return self._publisher.control
+
     def wait_ready(self) -> None:
         """Wait until it consumes and, unless it has a sidecar, serves that it does."""
         super().wait_ready()
