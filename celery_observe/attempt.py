@@ -67,11 +67,13 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
 
     def queue_wait(self) -> float | None:
         """Return the seconds from publish, or ETA if that is later, to start."""
-        return between_hosts(_later(self.published, self.eta), self.started)
+        published, eta = self.published, self.eta
+        return between_hosts(published if eta is None or published is None else max(published, eta), self.started)
 
     def worker_wait(self) -> float | None:
         """Return the seconds from receipt, or ETA if that is later, to start."""
-        return between_hosts(_later(self.received, self.eta), self.started)
+        received, eta = self.received, self.eta
+        return between_hosts(received if eta is None or received is None else max(received, eta), self.started)
 
 
 def on_one_host(start: float | None, end: float | None) -> float | None:
@@ -99,7 +101,3 @@ def unix_time(eta: str) -> float | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
-
-
-def _later(time: float | None, eta: float | None) -> float | None:
-    return eta if time is not None and eta is not None and eta > time else time

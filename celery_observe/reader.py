@@ -1,5 +1,7 @@
 """One broker's stream, read to the end: Stream → Decoder → Tracker → Recorder, in one thread.
 
+Facts are collected and recorded once per read: each of the two loops runs better alone.
+
 What others want of this thread comes as messages: snapshots of workers through ``inbox``. After each connect the
 bodies are held back, bounded, until the workers have said what they execute, so that no end of a task is read before
 its name is known.
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from celery_observe.broker import BrokerSettings
+    from celery_observe.fact import Fact
     from celery_observe.fleet import Ledger
     from celery_observe.guard import Guard
     from celery_observe.metrics import Family
@@ -71,10 +74,11 @@ class Reader(threading.Thread):
         self._guard = guard
         self._stream: Stream = stream_for(broker, self._malformed)
         self._decoder = Decoder(self._malformed)
-        self.fleet = Fleet(recorder.record, settings.worker_timeout)
+        self._facts: list[Fact] = []
+        self.fleet = Fleet(self._facts.append, settings.worker_timeout)
         rule, default = first_match(broker.task_queue), broker.default_queue
         self._tracker = Tracker(
-            recorder.record,
+            self._facts.append,
             self.fleet,
             queue_of=lambda name: rule(name) or default,
             label_of=label_rules(settings.task_allow, settings.task_deny, settings.task_rename),
@@ -169,6 +173,7 @@ class Reader(threading.Thread):
     def resume(self, ledgers: Iterable[Ledger]) -> None:
         """Go on where an earlier run ended; before the thread starts."""
         self.fleet.resume(ledgers, _now())
+        self.recorder.record_all(self._facts)
 
     # -- the thread
 
@@ -258,6 +263,7 @@ class Reader(threading.Thread):
         for body in bodies:
             for event in decode(body):
                 handle(event, at)
+        self.recorder.record_all(self._facts)
         if event is not None:
             self._newest = event, at.wall
 
@@ -308,6 +314,7 @@ class Reader(threading.Thread):
             self._gap_told = now
 
     def _write_gauges(self, at: Instant) -> None:
+        self.recorder.record_all(self._facts)
         gauges.write(self.recorder, self._tracker, at.wall)
         if self._newest is not None:
             event, read = self._newest

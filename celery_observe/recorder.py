@@ -198,6 +198,15 @@ class Recorder:
         if record is not None:
             record(fact)
 
+    def record_all(self, facts: list[Fact]) -> None:
+        """Count facts in their order, and empty the list."""
+        records = self._record
+        for fact in facts:
+            record = records.get(type(fact))
+            if record is not None:
+                record(fact)
+        facts.clear()
+
     def _forget(self, fact: Fact) -> None:
         """Drop every series that carries this worker's name in its ``worker`` label, and no other."""
         if isinstance(fact, WorkerForgotten):

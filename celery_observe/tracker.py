@@ -179,7 +179,8 @@ class Tracker:
 
     def _sent(self, event: Event, at: Instant) -> None:
         self._patience = _PATIENCE
-        attempt = self._find(event)
+        uuid = event.uuid or ""
+        attempt = self._open.get(uuid) or self._ended.get(uuid)
         if attempt is None:
             attempt = self._open_attempt(event)
         elif self._is_published_next(attempt, event, at):
@@ -214,7 +215,8 @@ class Tracker:
 
     def _received(self, event: Event, at: Instant) -> None:
         self._fleet.hear(event, at)
-        attempt = self._find(event)
+        uuid = event.uuid or ""
+        attempt = self._open.get(uuid) or self._ended.get(uuid)
         if attempt is None:
             attempt = self._open_attempt(event)
         elif attempt.outcome is not None:
@@ -267,7 +269,8 @@ class Tracker:
         worker = self._hear_instance(event, at)
         if worker.former_pid is None or not worker.is_former(event):
             worker.ledger.start(event.timestamp)
-        attempt = self._find(event)
+        uuid = event.uuid or ""
+        attempt = self._open.get(uuid) or self._ended.get(uuid)
         if attempt is None:
             attempt = self._open_attempt(event)
         elif attempt.outcome is not None:
@@ -333,7 +336,8 @@ class Tracker:
 
     def _terminal(self, event: Event, at: Instant, outcome: Outcome, *, final: bool = True) -> Attempt:
         """End the attempt that an event speaks of, once, and return it; the task goes on unless it is ``final``."""
-        attempt = self._find(event)
+        uuid = event.uuid or ""
+        attempt = self._open.get(uuid) or self._ended.get(uuid)
         if attempt is None:
             attempt = self._open_attempt(event)
         elif attempt.outcome is not None:
@@ -351,7 +355,8 @@ class Tracker:
         self._end(attempt, outcome, runtime)
         if final and outcome not in _NOT_FINAL:
             attempt.finished = event.timestamp
-            self._tell_total(attempt)
+            if attempt.first_published is not None:
+                self._tell_total(attempt)
         return attempt
 
     def _tell_total(self, attempt: Attempt) -> None:
@@ -363,7 +368,9 @@ class Tracker:
     def _end(self, attempt: Attempt, outcome: Outcome, runtime: float | None = None) -> None:
         """Give an attempt its outcome."""
         attempt.outcome = outcome
-        self._halt(attempt)
+        worker = self._fleet.get(attempt.worker)
+        if worker is not None:
+            worker.running.discard(attempt)
         self._tell(attempt, Ended(attempt.task, attempt.queue, attempt.worker, outcome, runtime))
         if self._open.get(attempt.uuid) is attempt:
             self._close(attempt)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from billiard.einfo import ExceptionWithTraceback
 
 from celery_observe.cause import Failure, diagnose
-from celery_observe.fact import Outcome
+from celery_observe.fact import Cause, Outcome
 from celery_observe.report import Execution
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
 from celery_observe.worker.queues import queue_names
@@ -89,6 +89,8 @@ def explain(exception: BaseException, einfo: Any) -> Failure:
     """Name an exception and its cause; its text, which may hold arguments, is not looked at."""
     if isinstance(exception, ExceptionWithTraceback):
         exception = exception.exc
+    if isinstance(exception, SystemExit):  # Celery before 5.7 does not turn it into WorkerLostError
+        return Failure("SystemExit", Cause.WORKER_LOST)
     name = getattr(exception, "exc_cls_name", None) or type(exception).__name__
     return diagnose(f"{name}()", str(getattr(einfo, "traceback", "") or ""))
 
