@@ -111,9 +111,19 @@ def _step_for(guest: Resident) -> type[bootsteps.StartStopStep]:
     return ResidentStep
 
 
-def _name_beat(sender: Any, **_: Any) -> None:
+def _be_beat(sender: Any, **_: Any) -> None:
+    if not reporter.hostname:  # else it is a thread of a worker
+        reporter.hostname = f"beat@{socket.gethostname()}"
+        queue_names.declare(sender.app.amqp.queues.values())
+
+
+def _be_embedded_beat(**_: Any) -> None:
+    """Report for beat in the process that `worker --beat` forks, which closes all that it inherited.
+
+    ``celery/beat.py: _Process.run`` does, before this signal.
+    """
+    reporter.forget()
     reporter.hostname = f"beat@{socket.gethostname()}"
-    queue_names.declare(sender.app.amqp.queues.values())
 
 
 # All at once: Celery's tracers look whether a signal has receivers when they are built.
@@ -132,6 +142,7 @@ _RECEIVERS = tuple(
         (signals.task_rejected, consumer.refused),
         (signals.worker_before_create_process, _children.expect),
         (signals.worker_init, _prepare),
-        (signals.beat_init, _name_beat),
+        (signals.beat_init, _be_beat),
+        (signals.beat_embedded_init, _be_embedded_beat),
     )
 )

@@ -61,6 +61,12 @@ class Reporter:
         self._path, self._socket = path, None
         self._connect()
 
+    def forget(self) -> None:
+        """Give up what was inherited, without closing it: its number may be that of another file by now."""
+        if self._socket is not None:
+            self._socket.detach()
+            self._socket = None
+
     def close(self) -> None:
         """Report to nobody any more."""
         sock, self._socket, self._path = self._socket, None, None
