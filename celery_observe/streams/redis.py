@@ -134,8 +134,10 @@ class Replies:
 
     def _take(self, bodies: list[bytes]) -> None:
         """Take the replies that are complete. The loop that every event goes through: no call that can be spared."""
-        for reply in iter(self._reader.gets, False):  # noqa: FBT003 - what hiredis says when there is no more
+        replies = list(iter(self._reader.gets, False))  # noqa: FBT003 - what hiredis says when there is no more
+        if replies:
             self._unfinished = 0
+        for reply in replies:
             if not isinstance(reply, list) or len(reply) != _MESSAGE:
                 self._heed(reply)
                 continue
