@@ -53,8 +53,8 @@ def _watch_rejection(request: Any) -> None:
     reject, reference = request.on_reject, weakref.ref(request)
 
     def on_reject(logger: Any, errors: Any, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
+        _rejected(reference(), requeue=requeue)  # first: the message may be delivered again before `reject` returns
         reject(logger, errors, requeue)
-        _rejected(reference(), requeue=requeue)
 
     request.on_reject = on_reject
 

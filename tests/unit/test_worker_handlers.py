@@ -135,7 +135,7 @@ def test_a_publish_that_fails_is_reported_and_raises(sent: list[AnyReport]) -> N
 # -- executing
 
 
-def fail_with(exception: Exception) -> tuple[BaseException, ExceptionInfo]:
+def fail_with(exception: BaseException) -> tuple[BaseException, ExceptionInfo]:
     """Raise it, as a task would."""
     try:
         raise exception
@@ -164,9 +164,10 @@ class CardDeclinedError(Exception):
             WorkerLostError("Worker exited prematurely: exitcode 3 Job: 0."),
             Failure("WorkerLostError", Cause.WORKER_LOST),
         ),
+        (SystemExit(3), Failure("SystemExit", Cause.WORKER_LOST)),
     ],
 )
-def test_a_failure_is_named(exception: Exception, failure: Failure) -> None:
+def test_a_failure_is_named(exception: BaseException, failure: Failure) -> None:
     """By its class and what that means."""
     assert executions.explain(*fail_with(exception)) == failure
 
@@ -232,6 +233,24 @@ def test_eager_tasks_are_calls(sent: list[AnyReport]) -> None:
     executions.begin(task)
     executions.end(task, "id", "SUCCESS", 1)
 
+    assert sent == []
+
+
+def half(number: float) -> float:
+    """A task."""
+    return number / 2
+
+
+def test_calling_a_task_in_place_changes_nothing(sent: list[AnyReport]) -> None:
+    """`task_always_eager`, as in the tests of an app."""
+    app = Celery("t", broker="memory://", set_as_current=False)
+    app.conf.update(task_always_eager=True, task_eager_propagates=True)
+    instrument(app)
+    halve = app.task(half, name="half")
+
+    assert halve.delay(84).get() == 42
+    with pytest.raises(TypeError):
+        halve.delay("x")
     assert sent == []
 
 

@@ -114,6 +114,18 @@ def test_a_sidecar_may_come_later_and_go_and_come_again(tmp_path: Path, monkeypa
     assert reporter.dropped == 1
 
 
+def test_what_was_inherited_can_be_forgotten_without_closing_it(reading: tuple[Reporter, socket.socket]) -> None:
+    """Its number may stand for another file by now."""
+    reporter, reader = reading
+    descriptor = reporter._socket.fileno() if reporter._socket else -1  # noqa: SLF001 - to see that it stays open
+
+    reporter.forget()
+    reporter.send(REPORT)
+
+    assert (reporter.has_listener, reporter.dropped, arrived(reader)) == (False, 1, [])
+    os.close(descriptor)
+
+
 def test_the_switch_is_shared_with_children() -> None:
     """Those that exist already, too."""
     reporter = Reporter()
