@@ -192,7 +192,7 @@ class Journal:
 
     def _is_duplicate(self, report: Execution, before: _End) -> bool:
         """Count a second execution as such, and say whether it began before the first had ended."""
-        if before.requeued:
+        if before.requeued or report.outcome in _PASSED_ON:
             return False
         self._emit(DuplicateExecution(self._label_of(report.name), report.queue or UNKNOWN, report.hostname))
         return (report.started or report.timestamp) <= before.at

@@ -162,10 +162,16 @@ def test_executing_twice_at_once_has_one_outcome(desk: Desk) -> None:
 
 @pytest.mark.parametrize("outcome", [Outcome.REPLACED, Outcome.IGNORED])
 def test_a_task_that_passes_its_id_on_hides_no_end(desk: Desk, outcome: Outcome) -> None:
-    """What it replaced itself with may have started before it ended."""
-    desk.tell(execution(11.0, outcome), execution(12.0, name="u", started=10.9))
+    """What it replaced itself with may have started before it ended, and may even have ended."""
+    first, second = execution(11.0, outcome), execution(12.0, name="u", started=10.9, received=10.8)
+    other = Desk()
+
+    desk.tell(first, second)
+    other.tell(second, first)
 
     assert desk.outcomes == [str(outcome), "succeeded"]
+    assert other.outcomes == ["succeeded", str(outcome)]
+    assert not other.told(DuplicateExecution)
 
 
 def test_retries_are_attempts_of_their_own(desk: Desk) -> None:
