@@ -63,7 +63,7 @@ $(VENV)/.services: scripts/install-test-services | $(VENV)/bin/pip
 	@touch $@
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --custom-compile-command 'make lock' --quiet
+	--custom-compile-command 'make lock' --quiet
 
 bench: $(VENV)/.wheel $(VENV)/.dev $(VENV)/.services
 	for each in events scrape memory; do PYTHONPATH=tests $(BIN)/python benchmarks/$$each.py $(ARGS) || exit 1; done
