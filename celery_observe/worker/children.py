@@ -8,6 +8,8 @@ from typing import Any
 
 from kombu.asynchronous import get_event_loop
 
+from celery_observe.worker.guard import harmless
+
 _RECYCLED = 155
 """billiard's EX_RECYCLE: the child has reached ``max_tasks_per_child`` or ``max_memory_per_child``."""
 
@@ -27,6 +29,7 @@ class Children:
         if hub is not None:
             hub.call_soon(self._meet, sender)
 
+    @harmless
     def _meet(self, pool: Any) -> None:
         known = set(map(id, self._living))
         self._living += [child for child in list(pool._pool) if id(child) not in known]  # noqa: SLF001 - billiard's list

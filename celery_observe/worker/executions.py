@@ -16,6 +16,7 @@ from celery_observe.cause import Failure, diagnose
 from celery_observe.fact import Cause, Outcome
 from celery_observe.report import Execution
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
+from celery_observe.worker.interruption import interruption
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
 
@@ -97,6 +98,7 @@ def explain(exception: BaseException, einfo: Any) -> Failure:
 
 def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
     """Report the end of an attempt. One that was interrupted has no state: the main process, which did it, tells."""
+    interruption.cancel()
     request = task.request_stack.top
     fields = vars(request)
     note: _Note | None = fields.pop(_NOTE, None)

@@ -2,6 +2,9 @@
 
 With ``celery_observe.guard`` the only place that catches ``Exception``. What runs for each task, and in children that
 were forked while other threads may have held locks, neither logs nor locks.
+
+What is not ours passes: ``SystemExit``, ``KeyboardInterrupt``, the timeouts of gevent and eventlet. So does a soft time
+limit, though it is an ``Exception``: it strikes wherever the child happens to be, and is meant for the task.
 """
 
 from __future__ import annotations
@@ -10,6 +13,9 @@ import logging
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from billiard.exceptions import SoftTimeLimitExceeded
+
+from celery_observe.worker.interruption import interruption
 from celery_observe.worker.reporter import reporter
 
 if TYPE_CHECKING:
@@ -27,6 +33,8 @@ def harmless(call: Callable[P, None]) -> Callable[P, None]:
     def run(*args: P.args, **named: P.kwargs) -> None:
         try:
             call(*args, **named)
+        except SoftTimeLimitExceeded:
+            raise
         except Exception:
             reporter.errors += 1
 
@@ -47,14 +55,21 @@ def told(call: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-def handler(call: Callable[..., None]) -> Callable[..., None]:
-    """Return a harmless receiver of a signal, which does nothing while we are turned off."""
+def handler(call: Callable[..., None], *, amid_task: bool = False) -> Callable[..., None]:
+    """Return a harmless receiver of a signal, which does nothing while we are turned off.
 
+    ``amid_task`` is for signals after which the task goes on, so that a soft time limit must still reach it.
+    """
+
+    @wraps(call)
     def receive(**named: Any) -> None:
-        if reporter.off:
-            return
         try:
-            call(**named)
+            if not reporter.off:
+                call(**named)
+        except SoftTimeLimitExceeded:
+            reporter.errors += 1
+            if amid_task:
+                interruption.repeat()
         except Exception:
             reporter.errors += 1
 

@@ -35,6 +35,7 @@ _CPU_CLOCKS = {"prefork": time.process_time, "solo": time.thread_time, "thread":
 """By pool: a prefork child executes one task at a time; greenlets share a thread, which cannot be divided."""
 
 
+@told
 def instrument(app: Any = None, **settings: Any) -> None:
     """Measure the tasks that this process executes, and those that it publishes.
 
@@ -126,9 +127,12 @@ def _be_embedded_beat(**_: Any) -> None:
     reporter.hostname = f"beat@{socket.gethostname()}"
 
 
+_AMID_TASK = (signals.before_task_publish, signals.after_task_publish, signals.task_prerun)
+"""Those after which a task goes on."""
+
 # All at once: Celery's tracers look whether a signal has receivers when they are built.
 _RECEIVERS = tuple(
-    (signal, handler(call))
+    (signal, handler(call, amid_task=signal in _AMID_TASK))
     for signal, call in (
         (signals.before_task_publish, publisher.stamp),
         (signals.after_task_publish, publisher.published),

@@ -86,14 +86,17 @@ class _Watch:
 
     def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None) -> None:
         """Report the class of the exception, if there is one."""
-        if kind is not None and reporter.has_listener:
-            _failed(self._name, self._named.get("queue"), kind.__name__)
+        if kind is not None:
+            _failed(self._name, self._named, kind)
 
 
 @harmless
-def _failed(name: str, queue: Any, exception: str) -> None:
+def _failed(name: str, named: dict[str, Any], kind: type[BaseException]) -> None:
+    if not reporter.has_listener:
+        return
+    queue = named.get("queue")
     queue = str(getattr(queue, "name", queue)) if queue else None
-    reporter.send(Publication(time.time(), _hostname(), name, queue, exception=exception))
+    reporter.send(Publication(time.time(), _hostname(), name, queue, exception=kind.__name__))
 
 
 def _queue(exchange: str | None, routing_key: str | None) -> str | None:

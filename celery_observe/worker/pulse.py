@@ -33,6 +33,7 @@ class Pulse:
         self.tick()
         self._consuming = True
 
+    @harmless
     def tick(self) -> None:
         """Note that the loop turns."""
         self._ticked = time.monotonic()

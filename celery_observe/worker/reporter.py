@@ -80,9 +80,13 @@ class Reporter:
         reports = [report]
         if dropped or errors:
             reports.append(Loss(report.timestamp, report.hostname, dropped, errors))
-        if not self._write(encode(reports)):
-            self.dropped += dropped + 1
-            self.errors += errors
+        told = False
+        try:
+            told = self._write(encode(reports))
+        finally:
+            if not told:
+                self.dropped += dropped + 1
+                self.errors += errors
 
     def _write(self, body: bytes) -> bool:
         """Say whether the message got through, if need be to a sidecar that has been started anew."""

@@ -19,7 +19,7 @@ import msgspec
 from celery_observe.broker import socket_path
 from celery_observe.streams.local import pair
 from celery_observe.worker.census import census
-from celery_observe.worker.guard import harmless
+from celery_observe.worker.guard import harmless, told
 from celery_observe.worker.pulse import INTERVAL, Pulse
 from celery_observe.worker.reporter import reporter
 
@@ -83,8 +83,7 @@ class Resident:
 
     def _live(self, serve: Serve | None) -> None:
         try:
-            if serve is not None and self._reading is not None:
-                self._pipeline = serve(reporter.hostname, self._settings, self._reading)
+            self._serve(serve)
             due = time.monotonic()
             while not self._stopping:
                 if time.monotonic() >= due:
@@ -96,11 +95,17 @@ class Resident:
         finally:
             self._stopped = True
 
+    @told
+    def _serve(self, serve: Serve | None) -> None:
+        if serve is not None and self._reading is not None:
+            self._pipeline = serve(reporter.hostname, self._settings, self._reading)
+
     @harmless
     def _tell(self, *, leaving: bool = False) -> None:
         for report in census(self._worker, self.pulse, self._children, leaving=leaving):
             reporter.send(report)
 
+    @told
     def _leave(self) -> None:
         if self._pipeline is not None:
             self._pipeline.stop()
