@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from billiard.exceptions import SoftTimeLimitExceeded
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def harmless(call: Callable[P, None]) -> Callable[P, None]:
@@ -74,3 +75,17 @@ def handler(call: Callable[..., None], *, amid_task: bool = False) -> Callable[.
             reporter.errors += 1
 
     return receive
+
+
+def watched(call: Callable[..., R], tell: Callable[..., None]) -> Callable[..., R]:
+    """Return what runs a call that is not ours as it is, and tells of what it raises, which goes on."""
+
+    @wraps(call)
+    def pass_on(*args: Any, **named: Any) -> R:
+        try:
+            return call(*args, **named)
+        except BaseException as error:
+            tell(error, *args, **named)
+            raise
+
+    return pass_on

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 from celery.app.amqp import AMQP
 
 from celery_observe.report import Publication
-from celery_observe.worker.guard import harmless
+from celery_observe.worker.guard import harmless, watched
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 
 def stamp(headers: dict[str, Any], **_: Any) -> None:
@@ -55,48 +54,21 @@ def watch_failures(app: Any = None) -> None:
 
     @wraps(create)
     def create_watched(amqp: AMQP) -> Callable[..., Any]:
-        return _watched(create(amqp))
+        return watched(create(amqp), _failed)
 
     AMQP._create_task_sender = create_watched  # noqa: SLF001 - the one place through which all publishes go
     made = vars(vars(app).get("amqp", object)).get("send_task_message") if app is not None else None
     if made is not None:
-        app.amqp.send_task_message = _watched(made)
-
-
-def _watched(send: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(send)
-    def send_task_message(producer: Any, name: str, *args: Any, **named: Any) -> Any:
-        with _Watch(name, named):
-            return send(producer, name, *args, **named)
-
-    return send_task_message
-
-
-class _Watch:
-    """Reports what leaves it by an exception; the exception goes on."""
-
-    __slots__ = ("_name", "_named")
-
-    def __init__(self, name: str, named: dict[str, Any]) -> None:
-        self._name = name
-        self._named = named
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None) -> None:
-        """Report the class of the exception, if there is one."""
-        if kind is not None:
-            _failed(self._name, self._named, kind)
+        app.amqp.send_task_message = watched(made, _failed)
 
 
 @harmless
-def _failed(name: str, named: dict[str, Any], kind: type[BaseException]) -> None:
-    if not reporter.has_listener:
+def _failed(error: BaseException, _producer: Any, name: str, *_: Any, queue: Any = None, **__: Any) -> None:
+    """Report the class of what a publish raised."""
+    if reporter.off or not reporter.has_listener:
         return
-    queue = named.get("queue")
     queue = str(getattr(queue, "name", queue)) if queue else None
-    reporter.send(Publication(time.time(), _hostname(), name, queue, exception=kind.__name__))
+    reporter.send(Publication(time.time(), _hostname(), name, queue, exception=type(error).__name__))
 
 
 def _queue(exchange: str | None, routing_key: str | None) -> str | None:

@@ -1,0 +1,333 @@
+"""Whatever line of our code fails while a task is published, executed or refused, the task never knows.
+
+Celery's own tracer and requests are run, with a trace function that raises at one line of ours after the other.
+"""
+
+from __future__ import annotations
+
+import linecache
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import pytest
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import SoftTimeLimitExceeded, WorkerLostError
+from celery import Celery, signals
+from celery.app.trace import build_tracer
+from celery.exceptions import Ignore, Reject
+from celery.worker.request import Request
+from kombu.exceptions import EncodeError
+
+import celery_observe
+from celery_observe import instrument
+from celery_observe.report import Loss, decode
+from celery_observe.streams.local import pair
+from celery_observe.worker import instrumentation
+from celery_observe.worker.guard import harmless
+from celery_observe.worker.queues import queue_names
+from celery_observe.worker.reporter import reporter
+
+PACKAGE = Path(celery_observe.__file__).parent
+OURS = (str(PACKAGE / "worker"), str(PACKAGE / "report.py"))
+EXCEPTIONS = (RuntimeError, MemoryError)
+
+app = Celery("chaos", broker="memory://", backend="cache+memory://", set_as_current=False)
+app.conf.task_default_queue = f"chaos-{uuid.uuid4()}"
+task: Callable[..., Callable[[Callable[..., Any]], Any]] = app.task  # Celery's, with a type
+
+
+@task(name="succeed")
+def succeed() -> int:
+    """Return something."""
+    return 7
+
+
+@task(name="fail")
+def fail() -> None:
+    """Raise something."""
+    raise KeyError("k")
+
+
+@task(name="retry", bind=True)
+def retry(self: Any) -> None:
+    """Ask to be run again, which publishes."""
+    raise self.retry(countdown=60)
+
+
+@task(name="ignore")
+def ignore() -> None:
+    """End without an outcome."""
+    raise Ignore
+
+
+@task(name="reject")
+def reject() -> None:
+    """Hand the message back."""
+    raise Reject("no", requeue=False)
+
+
+@task(name="publish")
+def publish() -> str:
+    """Publish another task."""
+    return type(succeed.delay()).__name__
+
+
+@task(name="publish_in_vain")
+def publish_in_vain() -> str:
+    """See what a publish that fails raises."""
+    try:
+        fail.delay(object())
+    except EncodeError as error:
+        return type(error).__name__
+    return "published"
+
+
+@task(name="late", acks_late=True)
+def late() -> None:
+    """Be acknowledged late."""
+
+
+PASS_ON = {"create_watched", "pass_on", "on_reject"}
+"""Functions of ours that Celery calls in place of its own: all they do is call that, and what is guarded."""
+
+
+def is_spared(frame: FrameType) -> bool:
+    """Whether nothing can be raised at a line, or what is would be Celery's."""
+    text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    return text == "try:" or frame.f_code.co_name in PASS_ON
+
+
+class Strike:
+    """Raises at one line of ours; without an exception it only notes which are run."""
+
+    def __init__(self, line: tuple[str, int] | None = None, exception: type[BaseException] | None = None) -> None:
+        self.lines: dict[tuple[str, int], None] = {}
+        self.count = 0
+        self._line = line
+        self._exception = exception
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        queue_names.clear()  # else it would run less than the first time
+        self._before = sys.gettrace()
+        sys.settrace(self._called)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        sys.settrace(self._before)
+
+    def _called(self, frame: FrameType, _event: str, _argument: object) -> Any:
+        return self._traced if frame.f_code.co_filename.startswith(OURS) else None
+
+    def _traced(self, frame: FrameType, event: str, _argument: object) -> Any:
+        here = frame.f_code.co_filename, frame.f_lineno
+        if event == "line" and not is_spared(frame):
+            self.lines[here] = None
+            if here == self._line and self._exception is not None:
+                self.count += 1
+                raise self._exception
+        return self._traced
+
+
+def execute(named: Any) -> Callable[[], object]:
+    """Return what executes a task as a pool child does, and what comes of it."""
+    trace = build_tracer(named.name, named, app=app)
+
+    def play() -> object:
+        delivery = {"exchange": "", "routing_key": "q"}
+        request = {"id": str(uuid.uuid4()), "task": named.name, "delivery_info": delivery, "hostname": "w@h"}
+        try:
+            result, info, _, text = trace(request["id"], (), {}, request)
+        except Reject as rejection:
+            return repr(rejection)
+        return type(result).__name__, getattr(info, "state", "SUCCESS"), repr(getattr(info, "retval", None)), text
+
+    return play
+
+
+def take_in(named: Any, then: Callable[[Any], object]) -> Callable[[], object]:
+    """Return what takes a message for a task in as a worker's main process does, and what it says to the broker."""
+
+    def play() -> object:
+        said: list[object] = []
+        with app.connection_for_read() as connection, connection.SimpleQueue(app.conf.task_default_queue) as queue:
+            queue.clear()
+            named.delay()
+            message = queue.get(timeout=1)
+            request = Request(
+                message,
+                app=app,
+                task=named,
+                hostname="w@h",
+                on_ack=lambda *_: said.append("ack"),
+                on_reject=lambda _log, _errors, requeue=False: said.append(("reject", requeue)),
+            )
+            signals.task_received.send(sender=None, request=request)
+            said.append(repr(then(request)))
+        return said
+
+    return play
+
+
+class Consumer:
+    """As much of it as is asked for its name."""
+
+    hostname = "w@h"
+
+
+def lose_child(request: Any) -> object:
+    """Fail as if the child that executes it were gone."""
+    error = WorkerLostError("gone")
+    try:
+        raise error
+    except WorkerLostError:
+        return request.on_failure(ExceptionInfo())
+
+
+def revoke(request: Any) -> object:
+    """Tell that it was revoked, as the request does."""
+    return request._announce_revoked("revoked", True, 15, False)  # noqa: SLF001 - else a pool would be needed
+
+
+def is_unknown(request: Any) -> object:
+    """Tell of it as of a task that is not there."""
+    named = {"message": request.message, "exc": KeyError("t"), "name": "t", "id": "id"}
+    return send(signals.task_unknown, sender=request, **named)()
+
+
+def send(signal: Any, sender: Any = None, **named: Any) -> Callable[[], object]:
+    """Return what sends a signal to our handler, as Celery does, and says what that raised."""
+    return lambda: [answer for _, answer in signal.send(sender=sender, **named) if answer is not None]
+
+
+PLAYS: dict[str, Callable[[], object]] = {
+    **{each.name: execute(each) for each in (succeed, fail, retry, ignore, reject, publish, publish_in_vain)},
+    "received": take_in(succeed, lambda _: None),
+    "rejected": take_in(late, lambda request: request.reject(requeue=True)),
+    "child lost": take_in(succeed, lose_child),
+    "timed out": take_in(succeed, lambda request: request.on_timeout(soft=False, timeout=1)),
+    "revoked": take_in(succeed, revoke),
+    "unknown": take_in(succeed, is_unknown),
+    "refused": send(signals.task_rejected, sender=Consumer(), message=None, exc=None),
+    "child to come": send(signals.worker_before_create_process),
+}
+"""Everything that happens to a task and runs our code, by what happens."""
+
+ELSEWHERE = {"_prepare", "_be_beat", "_be_embedded_beat"}
+"""Handlers that run once, at the start of a process, and change it: real workers run them."""
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Where this process reports to."""
+    instrument(app)
+    reading, writing = pair()
+    monkeypatch.setattr(reporter, "hostname", "w@h")
+    reporter.write_to(writing)
+    with reading:
+        yield reading
+    reporter.close()
+    reporter.errors = reporter.dropped = 0
+
+
+def bare(play: Callable[[], object]) -> object:
+    """What comes of a play without us."""
+    for signal, receive in instrumentation._RECEIVERS:  # noqa: SLF001
+        signal.disconnect(receive)
+    try:
+        return play()
+    finally:
+        instrument(app)
+
+
+def errors_told(heard: socket.socket) -> int:
+    """How many failures were told, or will be with the next report."""
+    told, reporter.errors = reporter.errors, 0
+    while True:
+        try:
+            reports = decode(heard.recv(1 << 20), print)
+        except BlockingIOError:
+            return told
+        told += sum(report.errors for report in reports if isinstance(report, Loss))
+
+
+@pytest.mark.parametrize("what", PLAYS)
+def test_a_failure_at_any_line_of_ours_changes_nothing(
+    what: str, heard: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And is counted, once."""
+    play = PLAYS[what]
+    expected = bare(play)
+    with Strike() as watched:
+        assert play() == expected
+    assert (errors_told(heard), len(watched.lines) > 0) == (0, True)
+
+    for line in watched.lines:
+        for exception in EXCEPTIONS:
+            with Strike(line, exception) as strike:
+                outcome = play()
+
+            assert (outcome, errors_told(heard)) == (expected, strike.count), f"{exception} in {line}"
+            assert strike.count
+    assert "Signal handler" not in caplog.text  # what Celery logs of a receiver that raises
+
+
+def test_every_handler_is_played() -> None:
+    """One that is added needs a play above."""
+    played = {code for play in PLAYS.values() for code in codes_run_by(play)}
+    handlers = {receive.__wrapped__ for _, receive in instrumentation._RECEIVERS}  # type: ignore[attr-defined]  # noqa: SLF001
+
+    assert {handler.__name__ for handler in handlers if handler.__code__ not in played} == ELSEWHERE
+
+
+def codes_run_by(play: Callable[[], object]) -> set[object]:
+    """Return the code objects of ours that a play runs."""
+    instrument(app)
+    found: set[object] = set()
+
+    def called(frame: FrameType, _event: str, _argument: object) -> None:
+        found.add(frame.f_code)
+
+    before = sys.gettrace()
+    sys.settrace(called)
+    try:
+        play()
+    finally:
+        sys.settrace(before)
+    return found
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("receive", [receive for _, receive in instrumentation._RECEIVERS])  # noqa: SLF001
+def test_nonsense_does_not_raise(receive: Callable[..., None]) -> None:
+    """Such as what a Celery to come might send."""
+    receive(sender=object(), signal=None)
+
+
+@pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_what_is_not_ours_passes(exception: type[BaseException], heard: socket.socket) -> None:
+    """Who ends a process from within a handler of ours ends it."""
+    with Strike() as watched:
+        PLAYS["succeed"]()
+
+    for line in watched.lines:
+        with pytest.raises(exception), Strike(line, exception):
+            PLAYS["succeed"]()
+
+    assert errors_told(heard) == 0
+
+
+def test_a_soft_limit_passes_where_the_task_is_who_calls() -> None:
+    """As any exception that is meant for it."""
+
+    def be_interrupted() -> None:
+        raise SoftTimeLimitExceeded
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        harmless(be_interrupted)()
