@@ -130,6 +130,32 @@ class Used(TaskFact):
     memory: int | None
 
 
+class InState(TaskFact):
+    """An attempt that has ended was in this state, which it gave itself, for ``seconds``."""
+
+    state: str
+    seconds: float
+
+
+class Blocked(TaskFact):
+    """An attempt that has ended asked for results of other tasks, and waited for them for ``seconds``."""
+
+    seconds: float
+
+
+class Labelled(TaskFact):
+    """An attempt ended; told beside its ``Ended`` where users label tasks. A subclass has their labels."""
+
+    outcome: Outcome
+    runtime: float | None
+
+
+class LabelOverflowed(Fact):
+    """A value of a user's label was folded since the label has as many as it may have."""
+
+    label: str
+
+
 class Prioritised(Fact):
     """A worker took a message that has a priority."""
 

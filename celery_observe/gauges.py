@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from statistics import fmean
 from typing import TYPE_CHECKING, Protocol
 
-from celery_observe.metrics import observer, tasks
+from celery_observe.metrics import observer, progress, tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from celery_observe.event import Event
     from celery_observe.fleet import Worker
-    from celery_observe.recorder import Recorder
+    from celery_observe.recorder import Recorder, Series
+    from celery_observe.report import Progress
     from celery_observe.tracker import Running
 
 
@@ -40,6 +45,34 @@ def write_lag(recorder: Recorder, event: Event, sender: Worker | None, read: flo
     """Write the age of an event that was read at ``read`` (Unix seconds), by our clock."""
     skew = sender.skew if sender is not None else 0.0
     recorder[observer.EVENT_LAG].set((), max(0.0, read - event.timestamp - skew))
+
+
+def write_progress(recorder: Recorder, told: Iterable[tuple[str, Progress]], now: float) -> None:
+    """Write what the attempts that execute now have told of themselves, each with its task (Unix seconds)."""
+    states: Counter[tuple[str, ...]] = Counter()
+    blocked: Counter[tuple[str, ...]] = Counter()
+    ratios: dict[tuple[str, ...], list[float]] = {}
+    ages: dict[tuple[str, ...], float] = {}
+    for task, each in told:
+        if each.state is not None:
+            states[task, each.state] += 1
+        if each.waiting is not None:
+            blocked[task,] += 1
+        if each.ratio is not None:
+            ratios.setdefault((task,), []).append(each.ratio)
+            ages[task,] = max(ages.get((task,), 0.0), now - each.timestamp)
+    _write_counts(recorder[progress.IN_STATE], states)
+    _write_counts(recorder[progress.BLOCKED], blocked)
+    recorder[progress.RATIO].replace({labels: fmean(each) for labels, each in ratios.items()})
+    recorder[progress.AGE].replace(ages)
+
+
+def _write_counts(series: Series, counts: Counter[tuple[str, ...]]) -> None:
+    """Set a gauge that counts; what was counted before and is no more reads 0."""
+    for labels in series.children.keys() - counts.keys():
+        series.set(labels, 0)
+    for labels, count in counts.items():
+        series.set(labels, count)
 
 
 def _write_running(recorder: Recorder, book: Book, now: float) -> None:

@@ -17,6 +17,7 @@ from celery_observe.attempt import between_hosts, on_one_host, unix_time
 from celery_observe.cause import UNKNOWN
 from celery_observe.event import Event
 from celery_observe.fact import (
+    Blocked,
     Cause,
     ChildrenExited,
     DuplicateExecution,
@@ -25,8 +26,10 @@ from celery_observe.fact import (
     Fact,
     Failed,
     Finished,
+    InState,
     MessageRefused,
     Outcome,
+    PluginRan,
     Prioritised,
     Published,
     PublishFailed,
@@ -40,12 +43,15 @@ from celery_observe.fact import (
     Waited,
     WorkerReported,
 )
+from celery_observe.progress import seconds_blocked, seconds_by_state
 from celery_observe.report import (
     AnyReport,
     Beat,
     Execution,
+    Labelling,
     Listing,
     Loss,
+    Progress,
     Publication,
     Reception,
     Refusal,
@@ -54,7 +60,7 @@ from celery_observe.report import (
 from celery_observe.tracker import Running as Executing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from celery_observe.fleet import Fleet, Instant, Worker
 
@@ -78,14 +84,16 @@ class _End(NamedTuple):
 
 
 class _Executing:
-    """An attempt that executes, and how many beats have not listed it."""
+    """An attempt that executes, what it has told of itself, and how many beats have not listed it."""
 
-    __slots__ = ("attempt", "missed", "worker")
+    __slots__ = ("attempt", "labels", "missed", "progress", "worker")
 
     def __init__(self, attempt: Running, worker: str) -> None:
         self.attempt = attempt
         self.worker = worker
         self.missed = 0
+        self.progress: Progress | None = None
+        self.labels: dict[str, str] | None = None
 
 
 class Condition(NamedTuple):
@@ -97,7 +105,10 @@ class Condition(NamedTuple):
 
 
 class Journal:
-    """Takes reports in and hands facts to ``emit``; ``label_of`` maps a task's name to that it is counted under."""
+    """Takes reports in and hands facts to ``emit``.
+
+    ``label_of`` maps a task's name to that it is counted under; ``divide`` is told each end with its users' labels.
+    """
 
     def __init__(
         self,
@@ -105,11 +116,13 @@ class Journal:
         fleet: Fleet,
         *,
         label_of: Callable[[str], str] = lambda name: name,
+        divide: Callable[[Ended, Mapping[str, str] | None], None] = lambda _end, _labels: None,
         max_tasks: int = 50_000,
     ) -> None:
         self._emit = emit
         self._fleet = fleet
         self._label_of = label_of
+        self._divide = divide
         self._max_tasks = max_tasks
         self._executing: dict[_Key, _Executing] = {}
         self._listed: dict[str, dict[_Key, Running]] = {}
@@ -122,6 +135,8 @@ class Journal:
         handlers: dict[type[AnyReport], Callable[[Any, Instant], None]] = {
             Reception: self._received,
             Execution: self._executed,
+            Progress: self._progressed,
+            Labelling: self._labelled,
             Publication: self._published,
             Listing: self._running,
             Beat: self._beat,
@@ -158,6 +173,12 @@ class Journal:
             entry.oldest = min(entry.oldest, attempt.started)
         return found
 
+    def progress(self) -> Iterator[tuple[str, Progress]]:
+        """Yield what the attempts that execute now have told of themselves, each with its task."""
+        for each in self._executing.values():
+            if each.progress is not None:
+                yield self._label_of(each.attempt.name), each.progress
+
     # -- tasks
 
     def _published(self, report: Publication, _at: Instant) -> None:
@@ -181,14 +202,15 @@ class Journal:
         key = report.uuid, report.retries
         before = self._ended.get(key)
         told = before is not None and report.received == before.received
-        if self._executing.pop(key, None) is None and not told:
+        executing = self._executing.pop(key, None)
+        if executing is None and not told:
             self._begin(report, at)
         if before is not None and (told or self._is_duplicate(report, before)):
             self._emit(DuplicateOutcome(self._label_of(report.name)))
             return
         if report.outcome not in _PASSED_ON:
             self._remember(key, _End(report.received, report.timestamp, report.requeued))
-        self._end(report)
+        self._tell_of_itself(self._end(report), report, executing)
 
     def _is_duplicate(self, report: Execution, before: _End) -> bool:
         """Count a second execution as such, and say whether it began before the first had ended."""
@@ -209,12 +231,13 @@ class Journal:
         if attempt.published is not None:
             self._emit(Waited(task, queue, worker, _wait(attempt.published, eta, attempt.started)))
 
-    def _end(self, report: Execution) -> None:
+    def _end(self, report: Execution) -> Ended:
         task, queue, worker = self._label_of(report.name), report.queue or UNKNOWN, report.hostname
         runtime = report.runtime
         if runtime is None:
             runtime = on_one_host(report.started, report.timestamp)
-        self._emit(Ended(task, queue, worker, report.outcome, runtime))
+        end = Ended(task, queue, worker, report.outcome, runtime)
+        self._emit(end)
         if report.exception is not None:
             self._emit(Failed(task, queue, worker, report.exception, report.cause or Cause.EXCEPTION))
         if report.cpu is not None or report.memory is not None:
@@ -222,6 +245,36 @@ class Journal:
         if report.first_published is not None and report.outcome not in _NOT_FINAL and not report.requeued:
             total = between_hosts(report.first_published, report.timestamp)
             self._emit(Finished(task, queue, worker, report.outcome, total))
+        return end
+
+    def _tell_of_itself(self, end: Ended, report: Execution, executing: _Executing | None) -> None:
+        """Tell what the attempt, or else its user's callable, has said: at its end, or before it was killed."""
+        told = executing.progress if executing is not None else None
+        for state, seconds in seconds_by_state(report, told).items():
+            self._emit(InState(end.task, end.queue, end.worker, state, seconds))
+        blocked = seconds_blocked(report, told)
+        if blocked is not None:
+            self._emit(Blocked(end.task, end.queue, end.worker, blocked))
+        self._divide(end, report.labels or (executing.labels if executing is not None else None))
+
+    def _progressed(self, report: Progress, at: Instant) -> None:
+        executing = self._meet(report.attempt, at, report.hostname)
+        if executing is not None:
+            executing.progress = report
+
+    def _labelled(self, report: Labelling, at: Instant) -> None:
+        self._emit(PluginRan("labels", int(not report.failed), int(report.failed), report.seconds))
+        executing = self._meet(report.attempt, at, report.hostname)
+        if executing is not None:
+            executing.labels = report.labels
+
+    def _meet(self, attempt: Running, at: Instant, worker: str) -> _Executing | None:
+        """Return an attempt that executes, begun if it was not known yet; None if it has ended."""
+        key = attempt.uuid, attempt.retries
+        if key not in self._executing and not self._has_ended(key, attempt):
+            self._executing[key] = _Executing(attempt, worker)
+            self._begin(attempt, at, worker)
+        return self._executing.get(key)
 
     def _remember(self, key: _Key, end: _End) -> None:
         self._ended.pop(key, None)
@@ -256,10 +309,8 @@ class Journal:
         listed = self._listed.pop(worker.name, {})
         if len(listed) < report.listed:
             return
-        for key, attempt in listed.items():
-            if key not in self._executing and not self._has_ended(key, attempt):
-                self._executing[key] = _Executing(attempt, worker.name)
-                self._begin(attempt, at, worker.name)
+        for attempt in listed.values():
+            self._meet(attempt, at, worker.name)
         for key, each in list(self._executing.items()):
             each.missed = 0 if key in listed else each.missed + (each.worker == worker.name)
             if each.missed >= _UNMISSED:
@@ -305,7 +356,9 @@ class Journal:
         attempt = each.attempt
         self._remember(key, _End(attempt.received, attempt.started, requeued=True))
         task, queue = self._label_of(attempt.name), attempt.queue or UNKNOWN
-        self._emit(Ended(task, queue, each.worker, Outcome.VANISHED, None))
+        end = Ended(task, queue, each.worker, Outcome.VANISHED, None)
+        self._emit(end)
+        self._divide(end, each.labels)
 
     def _refused(self, report: Refusal, _at: Instant) -> None:
         self._emit(MessageRefused(report.hostname))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from celery_observe import gauges
 from celery_observe.fleet import Fleet, Instant
 from celery_observe.journal import Condition, Journal
+from celery_observe.labels import UserLabels
 from celery_observe.metrics import observer
 from celery_observe.names import label_rules
 from celery_observe.report import AnyReport, decode
@@ -53,6 +54,7 @@ class Listener(threading.Thread):
             recorder.record,
             self._fleet,
             label_of=label_rules(settings.task_allow, settings.task_deny, settings.task_rename),
+            divide=UserLabels(recorder.record, settings.label_names, settings.label_values).divide,
             max_tasks=settings.max_tracked_tasks,
         )
         self._connected = False
@@ -107,7 +109,7 @@ class Listener(threading.Thread):
             self._stream.close()
             self.recorder[observer.STREAM_UP].set((), 0)
             self.stopping.wait(RETRY)
-        gauges.write(self.recorder, self._journal, time.time())
+        self._write_gauges(time.time())
 
     def _open(self) -> bool:
         self._stream.open()
@@ -134,7 +136,11 @@ class Listener(threading.Thread):
         if at.monotonic - self._ticked >= TICK:
             self._ticked = at.monotonic
             self._journal.tick(at)
-            gauges.write(self.recorder, self._journal, at.wall)
+            self._write_gauges(at.wall)
+
+    def _write_gauges(self, now: float) -> None:
+        gauges.write(self.recorder, self._journal, now)
+        gauges.write_progress(self.recorder, self._journal.progress(), now)
 
     def _write_lag(self, newest: AnyReport, at: Instant) -> None:
         self.recorder[observer.EVENT_LAG].set((), max(0.0, at.wall - newest.timestamp))

@@ -15,6 +15,7 @@ from celery_observe.asker import Asker
 from celery_observe.broker import socket_path
 from celery_observe.exposition import Exposition, Readiness
 from celery_observe.guard import Guard
+from celery_observe.labels import catalogue
 from celery_observe.leader import Leader, lock_for
 from celery_observe.listener import Listener
 from celery_observe.logs import log
@@ -88,6 +89,7 @@ class Pipeline:
     def _recorder(self, const_labels: dict[str, str]) -> Recorder:
         settings = self._settings
         return Recorder(
+            catalogue=catalogue(settings.label_names),
             max_series=settings.max_series,
             worker_label=settings.worker_label,
             runtime_buckets=settings.runtime_buckets,

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 OTHER = "__other__"
 """The label value under which a full family counts."""
-_UNBOUNDED = frozenset({"task", "queue", "worker", "exception", "type", "entry", "root"})
+_BOUNDED = frozenset({"outcome", "cause", "priority", "kind", "version", "pool", "reason", "plugin", "family"})
+"""Labels of few values, which we or Celery choose: a full family counts under these still."""
 
 Labels = tuple[str, ...]
 
@@ -143,7 +144,7 @@ class Series:
         if self.family.kind is Kind.GAUGE or self.family.cumulative:
             return None
         return tuple(
-            OTHER if name in _UNBOUNDED else value for name, value in zip(self.family.labels, labels, strict=True)
+            value if name in _BOUNDED else OTHER for name, value in zip(self.family.labels, labels, strict=True)
         )
 
 

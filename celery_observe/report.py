@@ -22,6 +22,7 @@ _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Priority = Annotated[int, msgspec.Meta(ge=0, le=255)]
 _Time = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
+_Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 MAX_BYTES = 256 * 1024
 """A datagram above this many bytes is cut."""
@@ -68,6 +69,12 @@ class Execution(Report, tag="executed"):
     cpu: _Time | None = None
     memory: _Count | None = None
     """Bytes: the largest that the process had grown to by the end."""
+    states: dict[_Name, _Time] | None = None
+    """Seconds by state, of those that it gave itself."""
+    blocked: _Time | None = None
+    """Seconds for which it waited for results of other tasks; None if it asked for none."""
+    labels: dict[_Name, _Name] | None = None
+    """What the user's callable says of it."""
 
 
 class Running(msgspec.Struct, omit_defaults=True, gc=False):
@@ -87,6 +94,32 @@ class Listing(Report, tag="running"):
     """Some of the attempts that a worker executes; the worker's next beat says how many were listed in all."""
 
     running: list[Running]
+
+
+class Progress(Report, tag="progress"):
+    """An attempt that executes tells how far it is: what it has told before is contained."""
+
+    attempt: Running
+    states: dict[_Name, _Time] | None = None
+    """As in `Execution`, but for the time in the present state."""
+    state: _Name | None = None
+    since: _Time | None = None
+    """When it entered its present state."""
+    ratio: _Ratio | None = None
+    """How much of it is done."""
+    blocked: _Time | None = None
+    """As in `Execution`, but for the present wait."""
+    waiting: _Time | None = None
+    """Since when it waits for a result."""
+
+
+class Labelling(Report, tag="labelled"):
+    """The user's callable has labelled an attempt that begins, in ``seconds``, or has ``failed``."""
+
+    attempt: Running
+    seconds: _Time
+    labels: dict[_Name, _Name] | None = None
+    failed: bool = False
 
 
 class Limit(msgspec.Struct, gc=False):
@@ -146,7 +179,7 @@ class Loss(Report, tag="lost"):
     errors: _Count = 0
 
 
-AnyReport = Reception | Execution | Listing | Beat | Publication | Refusal | Loss
+AnyReport = Reception | Execution | Progress | Labelling | Listing | Beat | Publication | Refusal | Loss
 
 encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[AnyReport]).decode

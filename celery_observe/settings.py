@@ -232,6 +232,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "Serve all families, or only what events cannot tell, where an exporter counts the rest.", "all|process"
         ),
     ] = "all"
+    label_names: Annotated[
+        tuple[str, ...],
+        _metrics("Labels of your own, which instrumented processes say of tasks.", "NAME,…", separator=","),
+    ] = ()
+    label_values: Annotated[Amount, _metrics("Values of such a label. More are counted as `__other__`.", "N")] = 100
     max_series: Annotated[Amount, _metrics("Series of a family. More are counted as `__other__`.", "N")] = 2000
     max_tracked_tasks: Annotated[Amount, _metrics("Tasks remembered until they end.", "N")] = 50_000
     worker_timeout: Annotated[Seconds, _metrics("Forget a worker that long after it went.", "SECONDS")] = 300.0
@@ -263,6 +268,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     resource: Annotated[bool, _worker("Measure CPU time and memory of each attempt.")] = False
+    logs: Annotated[
+        Literal["off", "console", "json"],
+        _worker("Log what becomes of each task, and have all that the worker logs in this form.", "off|console|json"),
+    ] = "off"
+    log_context: Annotated[
+        tuple[str, ...],
+        _worker("What of structlog's context goes along from publisher to task.", "NAME,…", separator=","),
+    ] = ("request_id",)
+    log_exception_text: Annotated[
+        bool, _worker("Log the texts of exceptions of tasks too. They may quote arguments.")
+    ] = False
 
     brokers: tuple[BrokerSettings, ...] = ()
     """What the group Source amounts to: one for each broker."""
@@ -579,6 +595,22 @@ def _bucket_problem(settings: Settings) -> str | None:
     return None
 
 
+_TAKEN = frozenset({"task", "queue", "worker", "outcome", "runtime", "broker", "le", "quantile"})
+"""Names of labels that stand, or may stand, beside users' own."""
+_MOST_LABELS = 5
+
+
+def _label_problem(settings: Settings) -> str | None:
+    names = settings.label_names
+    origin = settings.origin("label_names")
+    for name in names:
+        if name in _TAKEN or not re.fullmatch(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", name):
+            return f"{origin}: {name!r} is taken, or no name of a label. Give letters, digits and _, such as tenant."
+    if len(set(names)) < len(names) or len(names) > _MOST_LABELS:
+        return f"{origin}: got {', '.join(names)}. Give each once, and {_MOST_LABELS} at the most."
+    return None
+
+
 def _file_problem(settings: Settings) -> str | None:
     for name in (name for name in SETTINGS if name.endswith("_file") and getattr(settings, name)):
         path = Path(getattr(settings, name))
@@ -596,6 +628,7 @@ _CHECKS = (
     _management_problem,
     _content_problem,
     _bucket_problem,
+    _label_problem,
     _file_problem,
 )
 

@@ -87,6 +87,13 @@ SERIES_OVERFLOW = Family(
     help="Samples recorded under __other__ because their family had reached max_series.",
     labels=("family",),
 )
+LABEL_OVERFLOW = Family(
+    name="celery_observe_label_overflow_total",
+    kind=Kind.COUNTER,
+    help="Attempts counted under __other__ because a label in label_names had reached label_values.",
+    labels=("label",),
+    on=fact.LabelOverflowed,
+)
 LEADER = Family(
     name="celery_observe_leader",
     kind=Kind.GAUGE,

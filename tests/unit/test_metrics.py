@@ -14,6 +14,7 @@ from celery_observe.metrics import CATALOGUE, Family, Kind, tasks
 ROOT = Path(__file__).parents[2]
 LABELS = {
     *("task", "queue", "worker", "outcome", "exception", "cause", "priority", "entry", "root"),
+    *("state", "label"),  # users choose them; they are capped
     *("type", "kind", "version", "pool", "reason", "plugin", "family"),  # each of few values, which we or Celery choose
 }
 BASE_UNITS = ("_seconds", "_bytes")
