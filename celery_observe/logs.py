@@ -54,19 +54,18 @@ def configure(level: str, form: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(ignore_frame_names=[__name__]),
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=common,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                mask_entry,
-                _renderer(form),
-            ],
-        )
-    )
+    handler.setFormatter(form_as(form, common))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+def form_as(form: str, first: list[Processor]) -> logging.Formatter:
+    """Return a formatter that gives entries `form` and masks them; those not of structlog go through `first`."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=first,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, mask_entry, _renderer(form)],
+    )
 
 
 def _renderer(form: str) -> Processor:

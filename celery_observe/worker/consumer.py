@@ -14,7 +14,7 @@ from celery.exceptions import Reject
 
 from celery_observe.fact import Cause, Outcome
 from celery_observe.report import Execution, Reception, Refusal
-from celery_observe.worker import executions
+from celery_observe.worker import executions, logs
 from celery_observe.worker.guard import harmless
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
 from celery_observe.worker.queues import queue_names
@@ -115,22 +115,22 @@ def _report(
 ) -> None:
     """Report the end of an attempt from its request, if it is still there, and the fields of its message."""
     started = request.time_start if request is not None else None
-    reporter.send(
-        Execution(
-            timestamp=time.time(),
-            hostname=fields.get("hostname") or reporter.hostname,
-            uuid=fields["id"],
-            name=fields.get("shadow") or fields["task"],
-            outcome=outcome,
-            queue=queue_names.of(fields.get("delivery_info")),
-            retries=fields.get("retries") or 0,
-            started=started,
-            published=fields.get(PUBLISHED),
-            first_published=fields.get(FIRST_PUBLISHED),
-            received=fields.get(RECEIVED),
-            eta=fields.get("eta"),
-            requeued=requeued,
-            exception=failure.exception if failure else None,
-            cause=failure.cause if failure else None,
-        )
+    report = Execution(
+        timestamp=time.time(),
+        hostname=fields.get("hostname") or reporter.hostname,
+        uuid=fields["id"],
+        name=fields.get("shadow") or fields["task"],
+        outcome=outcome,
+        queue=queue_names.of(fields.get("delivery_info")),
+        retries=fields.get("retries") or 0,
+        started=started,
+        published=fields.get(PUBLISHED),
+        first_published=fields.get(FIRST_PUBLISHED),
+        received=fields.get(RECEIVED),
+        eta=fields.get("eta"),
+        requeued=requeued,
+        exception=failure.exception if failure else None,
+        cause=failure.cause if failure else None,
     )
+    reporter.send(report)
+    logs.ended(report, fields)

@@ -15,6 +15,7 @@ from billiard.einfo import ExceptionWithTraceback
 from celery_observe.cause import Failure, diagnose
 from celery_observe.fact import Cause, Outcome
 from celery_observe.report import Execution
+from celery_observe.worker import logs
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
 from celery_observe.worker.interruption import interruption
 from celery_observe.worker.queues import queue_names
@@ -103,32 +104,35 @@ def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> No
     fields = vars(request)
     note: _Note | None = fields.pop(_NOTE, None)
     outcome = _OUTCOMES.get(state or "")
-    if note is None or outcome is None:
+    if outcome is None:
+        return
+    if note is None:
+        logs.ended_in_place(task, outcome, retval)
         return
     failure = note.failure if outcome is Outcome.FAILED else None
     cpu = meter.cpu()
-    reporter.send(
-        Execution(
-            timestamp=time.time(),
-            hostname=request.hostname or reporter.hostname,
-            uuid=task_id,
-            name=request.shadow or task.name,
-            outcome=_exactly(outcome, retval),
-            queue=queue_names.of(request.delivery_info),
-            retries=request.retries or 0,
-            started=note.started,
-            runtime=time.perf_counter() - note.clock,
-            published=fields.get(PUBLISHED),
-            first_published=fields.get(FIRST_PUBLISHED),
-            received=fields.get(RECEIVED),
-            eta=request.eta,
-            requeued=outcome is Outcome.REJECTED and bool(getattr(retval, "requeue", False)),
-            exception=failure.exception if failure else None,
-            cause=failure.cause if failure else None,
-            cpu=cpu - note.cpu if cpu is not None and note.cpu is not None else None,
-            memory=meter.memory(),
-        )
+    report = Execution(
+        timestamp=time.time(),
+        hostname=request.hostname or reporter.hostname,
+        uuid=task_id,
+        name=request.shadow or task.name,
+        outcome=_exactly(outcome, retval),
+        queue=queue_names.of(request.delivery_info),
+        retries=request.retries or 0,
+        started=note.started,
+        runtime=time.perf_counter() - note.clock,
+        published=fields.get(PUBLISHED),
+        first_published=fields.get(FIRST_PUBLISHED),
+        received=fields.get(RECEIVED),
+        eta=request.eta,
+        requeued=outcome is Outcome.REJECTED and bool(getattr(retval, "requeue", False)),
+        exception=failure.exception if failure else None,
+        cause=failure.cause if failure else None,
+        cpu=cpu - note.cpu if cpu is not None and note.cpu is not None else None,
+        memory=meter.memory(),
     )
+    reporter.send(report)
+    logs.ended(report, fields, task, retval)
 
 
 def _exactly(outcome: Outcome, retval: Any) -> Outcome:

@@ -1,4 +1,4 @@
-"""The headers that we add to messages: all times in Unix seconds. They travel to the task as part of its request."""
+"""The headers that we add to messages; times are Unix seconds. They travel to the task as part of its request."""
 
 from __future__ import annotations
 
@@ -8,3 +8,5 @@ FIRST_PUBLISHED = "celery_observe_first_published"
 """When that of the task's first attempt was."""
 RECEIVED = "celery_observe_received"
 """When the worker received it; added by its main process for the pool."""
+CONTEXT = "celery_observe_context"
+"""What was bound to structlog's context where the message was published, as far as it may go along."""

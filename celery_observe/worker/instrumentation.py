@@ -17,9 +17,9 @@ from celery.concurrency import get_implementation
 from celery_observe.broker import socket_path
 from celery_observe.errors import SettingsError
 from celery_observe.settings import SETTINGS, Settings, is_disabled, load
-from celery_observe.worker import consumer, executions, publisher
+from celery_observe.worker import consumer, context, executions, logs, publisher
 from celery_observe.worker.children import Children
-from celery_observe.worker.guard import handler, told
+from celery_observe.worker.guard import handler, harmless, told
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
 
@@ -59,7 +59,8 @@ def instrument(app: Any = None, **settings: Any) -> None:
     path = socket_path(found.sidecar) if found.sidecar else None
     if path is not None and not reporter.has_listener:
         reporter.connect_to(path)
-    for signal, receiver in _RECEIVERS:
+    logs.set_up(found)
+    for signal, receiver in _LOGGING + _RECEIVERS if logs.lines.on else _RECEIVERS:
         signal.connect(receiver, weak=False)
     publisher.watch_failures(app)
 
@@ -82,7 +83,7 @@ def _prepare(sender: Any, **_: Any) -> None:
     settings = _settings()
     if settings is None:
         return
-    from celery_observe.worker import commands, resident  # noqa: F401, PLC0415 - publishers do without
+    from celery_observe.worker import commands, formatter, resident  # noqa: F401, PLC0415 - publishers do without
 
     queue_names.declare(sender.app.amqp.queues.consume_from.values())
     pool = get_implementation(sender.pool_cls).__module__.rpartition(".")[2]
@@ -127,26 +128,53 @@ def _be_embedded_beat(**_: Any) -> None:
     reporter.hostname = f"beat@{socket.gethostname()}"
 
 
+def _format(logger: logging.Logger, **_: Any) -> None:
+    from celery_observe.worker import formatter  # noqa: PLC0415 - publishers do without
+
+    formatter.join(logger)
+
+
 _AMID_TASK = (signals.before_task_publish, signals.after_task_publish, signals.task_prerun)
 """Those after which a task goes on."""
 
 # All at once: Celery's tracers look whether a signal has receivers when they are built.
-_RECEIVERS = tuple(
-    (signal, handler(call, amid_task=signal in _AMID_TASK))
-    for signal, call in (
-        (signals.before_task_publish, publisher.stamp),
-        (signals.after_task_publish, publisher.published),
-        (signals.task_prerun, executions.begin),
-        (signals.task_postrun, executions.end),
-        (signals.task_failure, consumer.failed),
-        (signals.task_received, consumer.received),
-        (signals.task_retry, consumer.retried),
-        (signals.task_revoked, consumer.revoked),
-        (signals.task_unknown, consumer.unknown),
-        (signals.task_rejected, consumer.refused),
-        (signals.worker_before_create_process, _children.expect),
-        (signals.worker_init, _prepare),
-        (signals.beat_init, _be_beat),
-        (signals.beat_embedded_init, _be_embedded_beat),
-    )
+_RECEIVERS = (
+    *(
+        (signal, handler(call, amid_task=signal in _AMID_TASK))
+        for signal, call in (
+            (signals.before_task_publish, publisher.stamp),
+            (signals.before_task_publish, context.carry),
+            (signals.after_task_publish, publisher.published),
+            (signals.task_prerun, context.bind),
+            (signals.task_prerun, executions.begin),
+            (signals.task_postrun, executions.end),
+            (signals.task_failure, consumer.failed),
+            (signals.task_received, consumer.received),
+            (signals.task_retry, consumer.retried),
+            (signals.task_revoked, consumer.revoked),
+            (signals.task_unknown, consumer.unknown),
+            (signals.task_rejected, consumer.refused),
+            (signals.worker_before_create_process, _children.expect),
+            (signals.worker_init, _prepare),
+            (signals.beat_init, _be_beat),
+            (signals.beat_embedded_init, _be_embedded_beat),
+        )
+    ),
+    (signals.task_postrun, harmless(context.restore)),  # turned off meanwhile or not
+)
+
+# Before the others, whose time is the task's.
+_LOGGING = (
+    *(
+        (signal, handler(call, amid_task=signal in _AMID_TASK))
+        for signal, call in (
+            (signals.after_task_publish, logs.published),
+            (signals.task_received, logs.received),
+            (signals.task_prerun, logs.started),
+            (signals.task_unknown, logs.unknown),
+            (signals.task_rejected, logs.refused),
+        )
+    ),
+    (signals.after_setup_logger, told(_format)),
+    (signals.after_setup_task_logger, told(_format)),
 )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from celery.app.amqp import AMQP
 
 from celery_observe.report import Publication
+from celery_observe.worker import logs
 from celery_observe.worker.guard import harmless, watched
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
 from celery_observe.worker.queues import queue_names
@@ -65,10 +66,12 @@ def watch_failures(app: Any = None) -> None:
 @harmless
 def _failed(error: BaseException, _producer: Any, name: str, *_: Any, queue: Any = None, **__: Any) -> None:
     """Report the class of what a publish raised."""
-    if reporter.off or not reporter.has_listener:
+    if reporter.off:
         return
     queue = str(getattr(queue, "name", queue)) if queue else None
-    reporter.send(Publication(time.time(), _hostname(), name, queue, exception=type(error).__name__))
+    logs.not_published(name, queue, type(error))
+    if reporter.has_listener:
+        reporter.send(Publication(time.time(), _hostname(), name, queue, exception=type(error).__name__))
 
 
 def _queue(exchange: str | None, routing_key: str | None) -> str | None:
