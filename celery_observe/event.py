@@ -46,24 +46,27 @@ class Malformed(enum.StrEnum):
     """A field has a type or a value that Celery never sends."""
 
 
-class Event(msgspec.Struct, gc=False):
-    """One thing Celery said. Times are Unix seconds; fields that a type does not carry are None."""
+class Event(msgspec.Struct, gc=False, kw_only=True):
+    """One thing Celery said. Times are Unix seconds; fields that a type does not carry are None.
 
-    type: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-    timestamp: _Seconds
+    The decoder looks for the field after the last one first: they are in the order in which Celery writes them.
+    """
+
     hostname: _Short = ""
+    pid: int | None = None
     uuid: Annotated[str, msgspec.Meta(max_length=255)] | None = None
     name: _Short | None = None
-    queue: _Short | None = None
     retries: _Count | None = None
     eta: _Short | None = None
+    queue: _Short | None = None
     runtime: _Seconds | None = None
+    timestamp: _Seconds
+    type: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     exception: str | None = None
     traceback: str | None = None
     terminated: bool | None = None
     expired: bool | None = None
     requeue: bool | None = None
-    pid: int | None = None
     freq: _Seconds | None = None
     active: _Count | None = None
     processed: _Count | None = None
@@ -95,7 +98,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     pool: str = ""
 
 
-_batch_decoder = msgspec.json.Decoder(list[Event])
+_body_decoder = msgspec.json.Decoder(Event | list[Event])
 _event_decoder = msgspec.json.Decoder(Event)
 _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -109,15 +112,24 @@ class Decoder:
     def __init__(self, on_malformed: Callable[[Malformed], None]) -> None:
         self._on_malformed = on_malformed
 
-    def decode(self, body: bytes) -> list[Event]:
-        """Return the events of one JSON body, in their order; never raises for bad input."""
-        if len(body) > MAX_BODY_BYTES:
-            self._on_malformed(Malformed.TOO_LARGE)
-            return []
-        try:
-            return _batch_decoder.decode(body) if body.startswith(b"[") else [_event_decoder.decode(body)]
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            return self._salvage(body)
+    def decode(self, bodies: Iterable[bytes]) -> list[Event]:
+        """Return the events of JSON bodies, in their order; never raises for bad input."""
+        events: list[Event] = []
+        decode = _body_decoder.decode
+        for body in bodies:
+            try:
+                found = decode(body) if len(body) <= MAX_BODY_BYTES else self._refuse()
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                found = self._salvage(body)
+            if isinstance(found, list):
+                events += found
+            else:
+                events.append(found)
+        return events
+
+    def _refuse(self) -> list[Event]:
+        self._on_malformed(Malformed.TOO_LARGE)
+        return []
 
     def _salvage(self, body: bytes) -> list[Event]:
         """Decode a body event by event, counting each that fails."""

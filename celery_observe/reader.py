@@ -258,7 +258,7 @@ class Reader(threading.Thread):
         self._tick_if_due(at)
 
     def _handle(self, bodies: list[bytes], at: Instant) -> None:
-        events = [event for body in bodies for event in self._decoder.decode(body)]
+        events = self._decoder.decode(bodies)
         handle = self._tracker.handle
         for event in events:
             handle(event, at)

@@ -21,8 +21,8 @@ from celery_observe.errors import StreamError
 from celery_observe.event import MAX_BODY_BYTES, Malformed
 from celery_observe.settings import BrokerSettings
 from celery_observe.streams import handles
-from celery_observe.streams.content import JSON, ContentReader
-from celery_observe.streams.envelope import unwrap
+from celery_observe.streams.content import ContentReader
+from celery_observe.streams.envelope import json_envelope, unwrap
 from celery_observe.streams.wire import Beat, Wire
 
 _INCOMPLETE: Final = False
@@ -142,13 +142,19 @@ class Replies:
                 self._heed(reply)
                 continue
             try:
-                body, content = unwrap(reply[3])
+                bodies.append(json_envelope(reply[3]).body)
             except (msgspec.DecodeError, ValueError, RecursionError):
-                self._on_malformed(Malformed.ENVELOPE)
-                continue
-            read = body if content is JSON else self._content.to_json(body, content)
-            if read is not None:
-                bodies.append(read)
+                bodies += self._other_content(reply[3])
+
+    def _other_content(self, envelope: bytes) -> list[bytes]:
+        """Return the body of an envelope as JSON, if it can be had."""
+        try:
+            body, content = unwrap(envelope)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            self._on_malformed(Malformed.ENVELOPE)
+            return []
+        read = self._content.to_json(body, content)
+        return [] if read is None else [read]
 
     def _heed(self, reply: Any) -> None:
         """Take what is no message: a confirmation, the answer to PING, or an error."""

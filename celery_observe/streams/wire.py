@@ -12,7 +12,7 @@ from typing import Final
 
 from celery_observe.errors import StreamError
 
-_CHUNK_BYTES: Final = 256 * 1024
+_CHUNK_BYTES: Final = 64 * 1024
 _NOTHING: Final = memoryview(b"")
 _NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 

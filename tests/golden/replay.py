@@ -49,7 +49,7 @@ class Replay:
                 self.tracker.connected(Instant(at, at))
             while self.now + 1.0 <= at:
                 self.wait(1)
-            for event in self._decoder.decode(body):
+            for event in self._decoder.decode([body]):
                 self.tracker.handle(event, Instant(at, at))
                 gauges.write_lag(self.recorder, event, self.fleet.get(event.hostname), at)
         return self.wait(SETTLE)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from celery_observe import gauges
 from celery_observe.event import Event
@@ -26,33 +27,38 @@ LONG = 100
 """Characters of a name that is made up."""
 
 
+def said(type_: str, at: float, hostname: str, uuid: str | None = None, **fields: Any) -> Event:
+    """What one process says."""
+    return Event(type=type_, timestamp=at, hostname=hostname, uuid=uuid, pid=1, **fields)
+
+
 def tasks() -> Iterator[Event]:
     """A million tasks that never end: a quarter of them run, the others are only sent."""
     for number in range(250_000):
         uuid, at = f"00000000-0000-4000-8000-{number:012}", EPOCH + number / TICK
-        yield Event("task-received", at, "w@h", uuid, f"t{number % 20}", pid=1)
-        yield Event("task-started", at, "w@h", uuid, pid=1)
+        yield said("task-received", at, "w@h", uuid, name=f"t{number % 20}")
+        yield said("task-started", at, "w@h", uuid)
         for part in range(3):
-            yield Event("task-sent", at, "gen@h", f"sent-{part}-{uuid}", "t", "q")
+            yield said("task-sent", at, "gen@h", f"sent-{part}-{uuid}", name="t", queue="q")
 
 
 def workers() -> Iterator[Event]:
     """Thousands of workers a second, of names that nobody had before."""
     for number in range(60_000):
         name, at = f"celery@pod-{number}", EPOCH + number / TICK
-        yield Event("worker-online", at, name, pid=1, freq=2.0, active=0, processed=0, sw_ver="5.7.0")
-        yield Event("task-received", at, name, str(number % 1_000), "t", pid=1)
-        yield Event("task-started", at, name, str(number % 1_000), pid=1)
+        yield said("worker-online", at, name, freq=2.0, active=0, processed=0, sw_ver="5.7.0")
+        yield said("task-received", at, name, str(number % 1_000), name="t")
+        yield said("task-started", at, name, str(number % 1_000))
 
 
 def names() -> Iterator[Event]:
     """A producer that makes up tasks, queues, exceptions and types of events."""
     for number in range(100_000):
         uuid, at, made_up = str(number), EPOCH + number / TICK, f"{number:0{LONG}}"
-        yield Event("task-sent", at, "gen@h", uuid, f"t{made_up}", f"q{made_up}")
-        yield Event("task-started", at, "w@h", uuid, pid=1)
-        yield Event("task-failed", at, "w@h", uuid, pid=1, exception=f"E{made_up}('no')")
-        yield Event(f"x{made_up}", at, "w@h", uuid, pid=1)
+        yield said("task-sent", at, "gen@h", uuid, name=f"t{made_up}", queue=f"q{made_up}")
+        yield said("task-started", at, "w@h", uuid)
+        yield said("task-failed", at, "w@h", uuid, exception=f"E{made_up}('no')")
+        yield said(f"x{made_up}", at, "w@h", uuid)
 
 
 def resident() -> float:

@@ -28,7 +28,7 @@ GOOD: dict[str, Any] = {"type": "task-started", "timestamp": EPOCH, "hostname": 
 def decode(body: bytes) -> tuple[list[Event], Counter[str]]:
     """The events of a body, and why others could not be read."""
     reasons: Counter[str] = Counter()
-    events = Decoder(lambda reason: reasons.update([reason.value])).decode(body)
+    events = Decoder(lambda reason: reasons.update([reason.value])).decode([body])
     return events, reasons
 
 
@@ -191,7 +191,7 @@ class House:
 
     def take(self, body: bytes) -> int:
         """Handle a body, let a little time pass, and return how many events it had."""
-        events = self.decoder.decode(body)
+        events = self.decoder.decode([body])
         for event in events:
             self.tracker.handle(event, self.clock.now)
         self.tracker.tick(self.clock.advance(0.5))

@@ -14,7 +14,7 @@ from celery_observe.testing import EPOCH, FakeClock, MemoryStream, make_event
 def decoded(bodies: list[bytes]) -> list[Event]:
     """The events of bodies, none of which may be malformed."""
     decoder = Decoder(pytest.fail)
-    return [event for body in bodies for event in decoder.decode(body)]
+    return decoder.decode(bodies)
 
 
 def test_an_event_has_what_every_event_has() -> None:
