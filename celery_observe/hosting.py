@@ -65,8 +65,9 @@ def serve_as_guest(worker: str, settings: Settings, reading: socket.socket) -> P
 def main(arguments: Sequence[str]) -> None:
     """Serve until standard input is closed; ``arguments`` is the file descriptor to read reports from."""
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
-    logs.configure(order.settings.log_level, order.settings.log_format)
-    pipeline = serve(order.worker, order.settings, socket.socket(fileno=int(arguments[0])))
+    settings = order.settings
+    logs.configure(settings.log_level, settings.logs if settings.logs != "off" else settings.log_format)
+    pipeline = serve(order.worker, settings, socket.socket(fileno=int(arguments[0])))
     if pipeline is not None:
         sys.stdin.buffer.read()
         pipeline.stop()

@@ -1,7 +1,8 @@
 """What log entries tell of the task that they belong to, bound to structlog's context while it executes.
 
 That context is made of context variables, so each thread and greenlet has its own, and the async code of a task has its
-task's. Where structlog was not imported nobody can have put anything into it, or look at it: nothing happens then.
+task's. Where nobody has imported structlog there is nobody to look at it, or to have put anything into it: nothing
+happens then. In a worker that is settled before we import structlog ourselves.
 
 What the publisher had bound goes along in a header, if it is on the list of what may: short texts and whole numbers.
 """
@@ -41,9 +42,6 @@ class Carried:
         """Let these go along, and no others; the names of what every entry has mean that, and are left out."""
         self.names = tuple(name for name in names if name not in _OF_LOGGING)
 
-    def __bool__(self) -> bool:
-        return bool(self.names)
-
     def of(self, values: Any) -> dict[str, str | int]:
         """Return what may go along of a context, or be taken from a header, whatever that is."""
         if not isinstance(values, Mapping):
@@ -66,24 +64,42 @@ carried = Carried()
 """The list of this process and its children."""
 
 
+class Binding:
+    """Whether there is a context at all."""
+
+    wanted = True
+    """Whether anybody may look at it, if structlog is imported."""
+
+    def settle(self, *, logging: bool) -> None:
+        """Want it from now on only if we log, or the app has imported structlog by now."""
+        self.wanted = logging or "structlog" in sys.modules
+
+    @property
+    def variables(self) -> Any:
+        """The module of structlog's that holds it; None without."""
+        return sys.modules.get("structlog.contextvars") if self.wanted else None
+
+
+binding = Binding()
+"""That of this process and its children."""
+
+
 def carry(headers: dict[str, Any], **_: Any) -> None:
     """Send along what is bound here; without any, what the message has already."""
-    variables = sys.modules.get("structlog.contextvars")
-    if variables is None or not carried:
+    variables = binding.variables
+    if variables is None or not carried.names:
         return
     found = carried.of(variables.get_contextvars())
     if found:
         headers[CONTEXT] = found
 
 
-def bind(task: Any, **_: Any) -> None:
-    """Bind what an attempt is called, when it starts; one that is called in place too."""
-    variables = sys.modules.get("structlog.contextvars")
+def bind(fields: dict[str, Any], known: dict[str, Any]) -> None:
+    """Bind what is known of an attempt, which has this request, when it starts; of one that is called in place too."""
+    variables = binding.variables
     if variables is None:
         return
-    fields = vars(task.request_stack.top)
     before = fields[_BEFORE] = variables.get_contextvars()
-    known = describe(fields)
     if before:
         stale = _OF_THE_TASK if fields.get("is_eager") else _OF_THE_TASK.union(carried.names, ("trace_id",))
         variables.unbind_contextvars(*stale.intersection(before).difference(known))

@@ -60,7 +60,7 @@ def instrument(app: Any = None, **settings: Any) -> None:
     if path is not None and not reporter.has_listener:
         reporter.connect_to(path)
     logs.set_up(found)
-    for signal, receiver in _LOGGING + _RECEIVERS if logs.lines.on else _RECEIVERS:
+    for signal, receiver in _RECEIVERS + _LOGGING if logs.lines.on else _RECEIVERS:
         signal.connect(receiver, weak=False)
     publisher.watch_failures(app)
 
@@ -83,7 +83,8 @@ def _prepare(sender: Any, **_: Any) -> None:
     settings = _settings()
     if settings is None:
         return
-    from celery_observe.worker import commands, formatter, resident  # noqa: F401, PLC0415 - publishers do without
+    context.binding.settle(logging=logs.lines.on)
+    from celery_observe.worker import commands, resident  # noqa: F401, PLC0415 - publishers do without
 
     queue_names.declare(sender.app.amqp.queues.consume_from.values())
     pool = get_implementation(sender.pool_cls).__module__.rpartition(".")[2]
@@ -145,7 +146,7 @@ _RECEIVERS = (
             (signals.before_task_publish, publisher.stamp),
             (signals.before_task_publish, context.carry),
             (signals.after_task_publish, publisher.published),
-            (signals.task_prerun, context.bind),
+            (signals.task_prerun, logs.introduce),
             (signals.task_prerun, executions.begin),
             (signals.task_postrun, executions.end),
             (signals.task_failure, consumer.failed),
@@ -163,14 +164,12 @@ _RECEIVERS = (
     (signals.task_postrun, harmless(context.restore)),  # turned off meanwhile or not
 )
 
-# Before the others, whose time is the task's.
 _LOGGING = (
     *(
         (signal, handler(call, amid_task=signal in _AMID_TASK))
         for signal, call in (
             (signals.after_task_publish, logs.published),
             (signals.task_received, logs.received),
-            (signals.task_prerun, logs.started),
             (signals.task_unknown, logs.unknown),
             (signals.task_rejected, logs.refused),
         )

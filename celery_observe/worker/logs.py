@@ -73,6 +73,15 @@ def set_up(settings: Settings) -> None:
             logging.getLogger(name).addFilter(is_new)
 
 
+def introduce(task: Any, **_: Any) -> None:
+    """Bind what an attempt is called, and log that it starts."""
+    if lines.on or context.binding.variables is not None:
+        fields = vars(task.request_stack.top)
+        known = context.describe(fields)
+        context.bind(fields, known)
+        lines.write(logging.INFO, "task started", **known, eager=fields.get("is_eager") or None)
+
+
 def published(headers: dict[str, Any], exchange: str, routing_key: str, **_: Any) -> None:
     """Log that a task was published, and how long that took."""
     queue = queue_names[exchange or "", routing_key or ""]
@@ -111,13 +120,6 @@ def _of_message(headers: dict[str, Any]) -> dict[str, Any]:
     known = context.describe(headers)
     known.pop("worker", None)
     return known
-
-
-def started(task: Any, **_: Any) -> None:
-    """Log that an attempt starts."""
-    fields = vars(task.request_stack.top)
-    eager = bool(fields.get("is_eager")) or None
-    lines.write(logging.INFO, "task started", **context.describe(fields), eager=eager)
 
 
 def ended(report: Execution, fields: Mapping[str, Any], task: Any = None, error: Any = None) -> None:
