@@ -91,26 +91,28 @@ class Received(TaskFact):
 
 
 class Started(TaskFact):
-    """An attempt started; ``wait`` is the time since its worker received it, or its ETA if that is later."""
+    """An attempt started, this long after its worker received it and after it was published, or after its ETA."""
 
-    wait: float | None
+    worker_wait: float | None
+    queue_wait: float | None = None
 
 
 class Waited(TaskFact):
-    """An attempt of which both publish and start are known; ``wait`` is the time between, less that until its ETA."""
+    """The publish of an attempt became known after its start had been told."""
 
-    wait: float | None
+    queue_wait: float | None
 
 
 class Ended(TaskFact):
-    """An attempt ended; ``runtime`` is the time since it started."""
+    """An attempt ended, this long after it started; if its task ended with it, ``total`` after the first publish."""
 
     outcome: Outcome
     runtime: float | None
+    total: float | None = None
 
 
 class Finished(TaskFact):
-    """A task of which both first publish and final outcome are known; ``total`` is the time between."""
+    """The first publish of a task became known after its final outcome had been told."""
 
     outcome: Outcome
     total: float | None

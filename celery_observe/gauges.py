@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Book(Protocol):
     """Where attempts are kept: the tracker or the journal."""
 
-    event_counts: dict[str, int]
+    event_counts: Counter[str]
     """Events or reports handled by type; whoever collects them clears it."""
 
     def __len__(self) -> int:
@@ -33,9 +33,9 @@ class Book(Protocol):
 
 def write(recorder: Recorder, book: Book, now: float) -> None:
     """Write what was read since the last time, what is kept and overflowed, and what runs now (Unix seconds)."""
-    counts, book.event_counts = book.event_counts, {}
-    for kind, count in counts.items():
+    for kind, count in book.event_counts.items():
         recorder[observer.EVENTS].increase((kind,), count)
+    book.event_counts.clear()
     recorder[observer.TRACKER_TASKS].set((), len(book))
     _write_running(recorder, book, now)
     recorder.count_overflow()

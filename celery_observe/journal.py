@@ -11,6 +11,7 @@ Pure: the clock is an argument. Bounded: ``max_tasks`` ends are remembered, and 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery_observe.attempt import between_hosts, on_one_host, unix_time
@@ -25,7 +26,6 @@ from celery_observe.fact import (
     Ended,
     Fact,
     Failed,
-    Finished,
     InState,
     MessageRefused,
     Outcome,
@@ -40,7 +40,6 @@ from celery_observe.fact import (
     Started,
     TaskLimited,
     Used,
-    Waited,
     WorkerReported,
 )
 from celery_observe.progress import seconds_blocked, seconds_by_state
@@ -130,7 +129,7 @@ class Journal:
         self._limited: dict[str, set[str]] = {}
         self.conditions: dict[str, Condition] = {}
         """Of each worker that is there, or should be."""
-        self.event_counts: dict[str, int] = {}
+        self.event_counts: Counter[str] = Counter()
         """Reports handled by type; whoever collects them clears it."""
         handlers: dict[type[AnyReport], Callable[[Any, Instant], None]] = {
             Reception: self._received,
@@ -152,7 +151,7 @@ class Journal:
     def handle(self, report: AnyReport, at: Instant) -> None:
         """Take in one report that was read at this instant."""
         kind, handler = self._handlers[type(report)]
-        self.event_counts[kind] = self.event_counts.get(kind, 0) + 1
+        self.event_counts[kind] += 1
         handler(report, at)
 
     def tick(self, at: Instant) -> None:
@@ -227,24 +226,23 @@ class Journal:
         self._fleet.meet(worker, at).ledger.start(attempt.started)
         task, queue = self._label_of(attempt.name), attempt.queue or UNKNOWN
         eta = unix_time(attempt.eta) if attempt.eta else None
-        self._emit(Started(task, queue, worker, _wait(attempt.received, eta, attempt.started)))
-        if attempt.published is not None:
-            self._emit(Waited(task, queue, worker, _wait(attempt.published, eta, attempt.started)))
+        worker_wait = _wait(attempt.received, eta, attempt.started)
+        self._emit(Started(task, queue, worker, worker_wait, _wait(attempt.published, eta, attempt.started)))
 
     def _end(self, report: Execution) -> Ended:
         task, queue, worker = self._label_of(report.name), report.queue or UNKNOWN, report.hostname
         runtime = report.runtime
         if runtime is None:
             runtime = on_one_host(report.started, report.timestamp)
-        end = Ended(task, queue, worker, report.outcome, runtime)
+        total = None
+        if report.outcome not in _NOT_FINAL and not report.requeued:
+            total = between_hosts(report.first_published, report.timestamp)
+        end = Ended(task, queue, worker, report.outcome, runtime, total)
         self._emit(end)
         if report.exception is not None:
             self._emit(Failed(task, queue, worker, report.exception, report.cause or Cause.EXCEPTION))
         if report.cpu is not None or report.memory is not None:
             self._emit(Used(task, queue, worker, report.cpu, report.memory))
-        if report.first_published is not None and report.outcome not in _NOT_FINAL and not report.requeued:
-            total = between_hosts(report.first_published, report.timestamp)
-            self._emit(Finished(task, queue, worker, report.outcome, total))
         return end
 
     def _tell_of_itself(self, end: Ended, report: Execution, executing: _Executing | None) -> None:

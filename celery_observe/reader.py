@@ -259,9 +259,7 @@ class Reader(threading.Thread):
 
     def _handle(self, bodies: list[bytes], at: Instant) -> None:
         events = self._decoder.decode(bodies)
-        handle = self._tracker.handle
-        for event in events:
-            handle(event, at)
+        self._tracker.handle_all(events, at)
         self.recorder.record_all(self._facts)
         if events:
             self._newest = events[-1], at.wall

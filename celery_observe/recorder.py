@@ -174,8 +174,8 @@ class Recorder:
             if runtime_buckets and family.buckets_settable:
                 declared = msgspec.structs.replace(declared, buckets=runtime_buckets)
             series = self.series[family.name] = Series(declared, max_series, buckets_of)
-            if family.on is not None:
-                rules.setdefault(family.on, {}).setdefault(declared.labels, _Rule(declared.labels)).feed(series)
+            for fact in filter(None, (family.on, family.late)):
+                rules.setdefault(fact, {}).setdefault(declared.labels, _Rule(declared.labels)).feed(series)
             if family.zero_on is not None:
                 names = tuple(name for name in declared.labels if name != family.zero_label)
                 rules.setdefault(family.zero_on, {}).setdefault(names, _Rule(names)).zero(series)
@@ -236,11 +236,11 @@ def _with_worker(family: Family) -> Family:
 class _Bound:
     """Where the families of a rule count one label set; None where nothing has been observed."""
 
-    __slots__ = ("counter", "histogram")
+    __slots__ = ("counter", "histograms")
 
-    def __init__(self, counter: Value | None) -> None:
+    def __init__(self, counter: Value | None, histograms: int) -> None:
         self.counter = counter
-        self.histogram: Histogram | None = None
+        self.histograms: list[Histogram | None] = [None] * histograms
 
 
 class _Rule:
@@ -270,8 +270,8 @@ class _Rule:
         self._zeros.append(series)
 
     def compiled(self) -> Callable[[Fact], None]:
-        """Return the function that records a fact. At most one counter and one histogram: the fast and common case."""
-        if self._others or len(self._counters) > 1 or len(self._histograms) > 1:
+        """Return the function that records a fact. At most one counter, and histograms: the fast and common case."""
+        if self._others or len(self._counters) > 1:
             return self._any_shape()
         labels, bound, bind = _labels_of(self._names), self.bound, self._bind
         if not self._histograms:
@@ -283,22 +283,23 @@ class _Rule:
                     child.value += 1
 
             return count
-        (series,) = self._histograms
-        value = attrgetter(series.family.value or "")
+        observed = tuple(
+            (place, attrgetter(series.family.value or ""), series) for place, series in enumerate(self._histograms)
+        )
 
         def count_and_observe(fact: Fact) -> None:
             key = labels(fact)
             children = bound.get(key) or bind(key)
             if children.counter is not None:
                 children.counter.value += 1
-            seconds = value(fact)
-            if seconds is None:
-                return
-            histogram = children.histogram
-            if histogram is None:
-                histogram = children.histogram = series.histogram(key)
-            histogram.counts[bisect_left(histogram.bounds, seconds)] += 1
-            histogram.total += seconds
+            for place, value, series in observed:
+                seconds = value(fact)
+                if seconds is not None:
+                    histogram = children.histograms[place]
+                    if histogram is None:
+                        histogram = children.histograms[place] = series.histogram(key)
+                    histogram.counts[bisect_left(histogram.bounds, seconds)] += 1
+                    histogram.total += seconds
 
         return count_and_observe
 
@@ -307,7 +308,7 @@ class _Rule:
         for series in self._zeros:
             _start_at_zero(series, labels)
         counter = self._counters[0] if self._counters else None
-        found = _Bound(counter.child(labels) if counter else None)
+        found = _Bound(counter.child(labels) if counter else None, len(self._histograms))
         counted = all(labels in series.children for series in self._counters)
         if counted and all(series.has_room(labels) for series in self._histograms):
             self.bound[labels] = found

@@ -10,7 +10,9 @@ Pure: the clock is an argument. Bounded: ``max_tasks`` attempts are kept, ended 
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import chain, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -53,6 +55,7 @@ _LATE = 2.0
 _SETTLED = 1.0
 """Seconds after which the events of something a worker did are surely on their way."""
 
+_type = attrgetter("type")
 _NOT_FINAL = frozenset({Outcome.RETRIED, Outcome.CANCELLED})
 _FAILURES = frozenset({Outcome.FAILED, Outcome.UNREGISTERED, Outcome.REJECTED})
 
@@ -93,7 +96,7 @@ class Tracker:
         self._held_before: list[Attempt] = []
         self._early: list[tuple[str, CustomEvent]] = []
         self._early_before: list[tuple[str, CustomEvent]] = []
-        self.event_counts: dict[str, int] = {}
+        self.event_counts: Counter[str] = Counter()
         """Events handled by type; whoever collects them clears it."""
         self._task_events: dict[str, Callable[[Event, Instant], object]] = {
             "task-sent": self._sent,
@@ -118,15 +121,19 @@ class Tracker:
 
     def handle(self, event: Event, at: Instant) -> None:
         """Take in one event that was read at this instant."""
-        kind = event.type
-        counts = self.event_counts
-        counts[kind] = counts.get(kind, 0) + 1
-        handler = self._task_events.get(kind)
-        if handler is None:
-            handler = self._worker_events.get(kind, self._custom)
-        elif event.uuid is None:
-            handler = self._nameless
-        handler(event, at)
+        self.handle_all([event], at)
+
+    def handle_all(self, events: list[Event], at: Instant) -> None:
+        """Take in events that were read at this instant, in their order."""
+        self.event_counts.update(map(_type, events))
+        of_tasks = self._task_events
+        for event in events:
+            handler = of_tasks.get(event.type)
+            if handler is None:
+                handler = self._worker_events.get(event.type, self._custom)
+            elif event.uuid is None:
+                handler = self._nameless
+            handler(event, at)
 
     def connected(self, at: Instant) -> None:
         """Note that the stream is connected from now on, and that what was sent before may be lost."""
@@ -197,8 +204,9 @@ class Tracker:
         self._emit(Published(attempt.task, attempt.queue, event.hostname))
         if attempt.first_published is None and not event.retries:
             attempt.first_published = event.timestamp
-            if attempt.finished is not None:
-                self._tell_total(attempt)
+            if attempt.finished is not None and attempt.outcome is not None:
+                total = between_hosts(attempt.first_published, attempt.finished)
+                self._emit(Finished(attempt.task, attempt.queue, attempt.worker, attempt.outcome, total))
         if attempt.started is not None:
             self._emit(Waited(attempt.task, attempt.queue, attempt.worker, attempt.queue_wait()))
 
@@ -283,9 +291,8 @@ class Tracker:
             return
         attempt.seeded = False
         self._run(attempt, worker, event.timestamp)
-        self._tell(attempt, Started(attempt.task, attempt.queue, event.hostname, attempt.worker_wait()))
-        if attempt.published is not None:
-            self._emit(Waited(attempt.task, attempt.queue, event.hostname, attempt.queue_wait()))
+        queue_wait = attempt.queue_wait()
+        self._tell(attempt, Started(attempt.task, attempt.queue, event.hostname, attempt.worker_wait(), queue_wait))
 
     def _started_again(self, attempt: Attempt, event: Event, worker: Worker) -> None:
         """Take a second execution of an attempt: what goes on, if anything, is the latest."""
@@ -352,18 +359,10 @@ class Tracker:
         if runtime is None or runtime < 0.0:
             runtime = on_one_host(attempt.started, event.timestamp) if attempt.worker == event.hostname else None
         attempt.ended = at.monotonic
-        self._end(attempt, outcome, runtime)
         if final and outcome not in _NOT_FINAL:
             attempt.finished = event.timestamp
-            if attempt.first_published is not None:
-                self._tell_total(attempt)
+        self._end(attempt, outcome, runtime)
         return attempt
-
-    def _tell_total(self, attempt: Attempt) -> None:
-        """Tell how long a task took as soon as both its ends are known, whichever comes first."""
-        if attempt.finished is not None and attempt.first_published is not None and attempt.outcome is not None:
-            total = between_hosts(attempt.first_published, attempt.finished)
-            self._tell(attempt, Finished(attempt.task, attempt.queue, attempt.worker, attempt.outcome, total))
 
     def _end(self, attempt: Attempt, outcome: Outcome, runtime: float | None = None) -> None:
         """Give an attempt its outcome."""
@@ -371,7 +370,8 @@ class Tracker:
         worker = self._fleet.get(attempt.worker)
         if worker is not None:
             worker.running.discard(attempt)
-        self._tell(attempt, Ended(attempt.task, attempt.queue, attempt.worker, outcome, runtime))
+        total = between_hosts(attempt.first_published, attempt.finished)
+        self._tell(attempt, Ended(attempt.task, attempt.queue, attempt.worker, outcome, runtime, total))
         if self._open.get(attempt.uuid) is attempt:
             self._close(attempt)
 

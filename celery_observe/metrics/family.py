@@ -36,11 +36,12 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     """One metric family.
 
     ``on`` is the Fact that feeds it, ``value`` the attribute that holds the amount (None: count one); a fact whose
-    value is None is passed over; ``cumulative`` says that the value is the running total itself. ``labels`` are
-    attributes of the fact. A family without ``on`` is set by the pipeline on its one-second tick. A ``live`` family
-    speaks of this moment: it is absent while the stream is down. The Fact ``zero_on`` starts the family at 0 for each
-    of the ``zero_values`` of ``zero_label``. With
-    ``buckets_settable`` users choose the bounds. Nothing but instrumented processes tells an ``inside`` family.
+    value is None is passed over, and ``late`` is the Fact that brings the value if it becomes known only then.
+    ``cumulative`` says that the value is the running total itself. ``labels`` are attributes of the fact. A family
+    without ``on`` is set by the pipeline on its one-second tick. A ``live`` family speaks of this moment: it is absent
+    while the stream is down. The Fact ``zero_on`` starts the family at 0 for each of the ``zero_values`` of
+    ``zero_label``. With ``buckets_settable`` users choose the bounds. Nothing but instrumented processes tells an
+    ``inside`` family.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     help: str
     labels: tuple[str, ...] = ()
     on: type[Fact] | None = None
+    late: type[Fact] | None = None
     value: str | None = None
     buckets: tuple[float, ...] = ()
     buckets_settable: bool = False

@@ -14,7 +14,6 @@ from celery_observe.fact import (
     Received,
     Started,
     TaskEvicted,
-    Waited,
     WorkerExited,
 )
 from unit.world import WORKER, World
@@ -177,8 +176,8 @@ def test_waits_are_measured() -> None:
     """From publish to start, and from receipt to start."""
     world = World().play("s r st", apart=2.0)
 
-    assert world.told(Waited)[0].wait == pytest.approx(4.0)
-    assert world.told(Started)[0].wait == pytest.approx(2.0)
+    assert world.told(Started)[0].queue_wait == pytest.approx(4.0)
+    assert world.told(Started)[0].worker_wait == pytest.approx(2.0)
 
 
 def test_the_time_until_an_eta_is_no_wait() -> None:
@@ -189,8 +188,8 @@ def test_the_time_until_an_eta_is_no_wait() -> None:
 
     world.play("st", apart=0.0)
 
-    assert world.told(Waited)[0].wait == pytest.approx(4.0)
-    assert world.told(Started)[0].wait == pytest.approx(4.0)
+    assert world.told(Started)[0].queue_wait == pytest.approx(4.0)
+    assert world.told(Started)[0].worker_wait == pytest.approx(4.0)
 
 
 def test_the_oldest_running_task_is_known_by_our_clock() -> None:
