@@ -13,6 +13,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -44,10 +45,16 @@ class Corpus:
     workers: int
 
     @classmethod
-    def encoded(cls, feed: Feed, events: int) -> Corpus:
-        """About so many events in the bytes of this feed's broker."""
-        messages = list(corpus.messages(events))
-        return cls(list(feed.encode(messages)), *corpus.size(messages))
+    def encoded(cls, feed: Feed, events: int, pours: int) -> list[Corpus]:
+        """About so many events for each of several pours, one simulation, in the bytes of this feed's broker."""
+        blocks = list(feed.encode(corpus.messages(events * pours)))
+        share = -(-len(blocks) // pours)
+        return [cls.of(blocks[start : start + share]) for start in range(0, len(blocks), share)]
+
+    @classmethod
+    def of(cls, blocks: list[Block]) -> Corpus:
+        """These blocks."""
+        return cls(blocks, sum(block.tasks for block in blocks), sum(block.workers for block in blocks))
 
     @property
     def events(self) -> int:
@@ -60,7 +67,7 @@ class Run:
     """One pour into one consumer."""
 
     microseconds: float  # CPU per event
-    lost: int | None  # None: it does not tell
+    lost: int | None  # in all pours since it was started; None: it does not tell
     megabytes: float
 
 
@@ -109,23 +116,27 @@ BARS = (
 )
 
 
-def pour_into(consumer: Consumer, feed: Feed, url: str, given: Corpus, arguments: argparse.Namespace) -> Run:
-    """Start the consumer, let it read everything, and take its CPU time."""
+def pour_into(
+    consumer: Consumer, feed: Feed, url: str, given: Sequence[Corpus], arguments: argparse.Namespace
+) -> list[Run]:
+    """Start the consumer, let it read each corpus to the end, and take its CPU time for each."""
     programs = Path(arguments.cache) / "peers" / "bin"
     with tempfile.TemporaryDirectory() as folder:
         running = Running(consumer, url, Path(folder), programs)
         eventually(lambda: not feed.listeners(), what="the last consumer is gone")
         with quietly(running):
             eventually(lambda: feed.listeners() or not running.running, 60, what=f"{consumer.name} listens")
-            before = running.quiet()
             pace = arguments.pace or (0 if url.startswith("redis") else consumer.pace)
-            feed.pour(given.blocks, pace)
-            spent = running.quiet() - before
+            clock = [running.quiet()]
+            for each in given:
+                feed.pour(each.blocks, pace)
+                clock.append(running.quiet())
             memory = running.memory()
-            expected = given.events if consumer.is_floor else given.tasks
+            expected = sum(each.events if consumer.is_floor else each.tasks for each in given)
             counted = running.counted()
         lost = None if counted is None else expected - counted
-        return Run(spent / given.events * 1e6, lost, memory)
+        spent = (after - before for before, after in pairwise(clock))
+        return [Run(cpu / each.events * 1e6, lost, memory) for cpu, each in zip(spent, given, strict=True)]
 
 
 def compare(broker: str, arguments: argparse.Namespace) -> list[Result]:
@@ -136,14 +147,14 @@ def compare(broker: str, arguments: argparse.Namespace) -> list[Result]:
         server = server_for(broker, Path(folder))
         with quietly(server):
             feed = feed_for(server.url)
-            whole = Corpus.encoded(feed, arguments.events)
-            part = Corpus.encoded(feed, arguments.peer_events)
+            whole = Corpus.encoded(feed, arguments.events, arguments.pours)
+            part = Corpus.encoded(feed, arguments.peer_events, arguments.pours)
             for number in range(arguments.rounds):
                 for consumer in wanted:
                     given = part if is_slow(consumer) else whole
-                    run = pour_into(consumer, feed, server.url, given, arguments)
-                    runs[consumer.name].append(run)
-                    print(f"{broker} {number + 1}: {consumer.name} {run}", file=sys.stderr, flush=True)
+                    for run in pour_into(consumer, feed, server.url, given, arguments):
+                        runs[consumer.name].append(run)
+                        print(f"{broker} {number + 1}: {consumer.name} {run}", file=sys.stderr, flush=True)
             feed.close()
     return [Result.of(name, each) for name, each in runs.items()]
 
@@ -177,7 +188,8 @@ def arguments_from_command_line() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=200_000, help="for the floors and for ours")
     parser.add_argument("--peer-events", type=int, default=50_000, help="for what is slow")
     parser.add_argument("--pace", type=float, default=0, help="events a second; 0: as fast as can be read")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is started anew")
+    parser.add_argument("--pours", type=int, default=3, help="into each, one after the other")
     parser.add_argument("--cache", default=DEFAULT_CACHE, help="where the peers are installed")
     parser.add_argument("--json", type=Path, help="write the results to this file too")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a bar is broken")
