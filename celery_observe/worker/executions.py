@@ -14,10 +14,13 @@ from billiard.einfo import ExceptionWithTraceback
 
 from celery_observe.cause import Failure, diagnose
 from celery_observe.fact import Cause, Outcome
-from celery_observe.report import Execution
+from celery_observe.report import Execution, Running
 from celery_observe.worker import logs
+from celery_observe.worker.course import Course
+from celery_observe.worker.guard import tried
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
 from celery_observe.worker.interruption import interruption
+from celery_observe.worker.labels import labeller
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
 
@@ -40,13 +43,14 @@ _KIB = 1024
 class _Note:
     """What is known of an attempt while it executes."""
 
-    __slots__ = ("clock", "cpu", "failure", "started")
+    __slots__ = ("clock", "course", "cpu", "failure", "started")
 
     def __init__(self, cpu: float | None) -> None:
         self.started = time.time()
         self.clock = time.perf_counter()
         self.cpu = cpu
         self.failure: Failure | None = None
+        self.course: Course | None = None
 
 
 class Meter:
@@ -74,6 +78,44 @@ def begin(task: Any, **_: Any) -> None:
     request = task.request_stack.top
     if not request.is_eager:
         vars(request)[_NOTE] = _Note(meter.cpu())
+        if labeller.is_wanted:
+            _label(task)
+
+
+def _label(task: Any) -> None:
+    course = course_of(task)
+    if course is not None:
+        clock = time.perf_counter()
+        labels, failed = tried(labeller.labels_of, task)
+        course.label(labels, time.perf_counter() - clock, failed=failed)
+
+
+def course_of(task: Any) -> Course | None:
+    """Return that of the attempt which this task is executing here, from now on if it has none; None if there is none.
+
+    ``Task.request`` would do, but makes a request where there is none.
+    """
+    request = task.request_stack.top
+    note: _Note | None = vars(request).get(_NOTE) if request is not None else None
+    if note is None or reporter.off:
+        return None
+    if note.course is None:
+        note.course = Course(request.hostname or reporter.hostname, _running(task, request, note))
+    return note.course
+
+
+def _running(task: Any, request: Any, note: _Note) -> Running:
+    fields = vars(request)
+    return Running(
+        uuid=request.id,
+        name=request.shadow or task.name,
+        started=note.started,
+        queue=queue_names.of(request.delivery_info),
+        retries=request.retries or 0,
+        published=fields.get(PUBLISHED),
+        received=fields.get(RECEIVED),
+        eta=request.eta,
+    )
 
 
 def is_executing(task: Any) -> bool:
@@ -131,6 +173,8 @@ def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> No
         cpu=cpu - note.cpu if cpu is not None and note.cpu is not None else None,
         memory=meter.memory(),
     )
+    if note.course is not None:
+        note.course.end(report)
     reporter.send(report)
     logs.ended(report, fields, task, retval)
 

@@ -42,6 +42,16 @@ def harmless(call: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
+def tried(call: Callable[P, R], *args: P.args, **named: P.kwargs) -> tuple[R | None, bool]:
+    """Return what a callable of the user's returns, and whether it failed instead, which is not counted as ours."""
+    try:
+        return call(*args, **named), False
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception:
+        return None, True
+
+
 def told(call: Callable[P, None]) -> Callable[P, None]:
     """Return what runs a call and logs whatever it raises: for what happens once, in a worker's main process."""
 

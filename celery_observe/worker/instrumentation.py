@@ -20,10 +20,13 @@ from celery_observe.settings import SETTINGS, Settings, is_disabled, load
 from celery_observe.worker import consumer, context, executions, logs, publisher
 from celery_observe.worker.children import Children
 from celery_observe.worker.guard import handler, harmless, told
+from celery_observe.worker.labels import labeller
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from celery_observe.worker.resident import Resident
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,9 @@ _CPU_CLOCKS = {"prefork": time.process_time, "solo": time.thread_time, "thread":
 
 
 @told
-def instrument(app: Any = None, **settings: Any) -> None:
+def instrument(
+    app: Any = None, *, labels: Callable[[Any], Mapping[str, Any] | None] | None = None, **settings: Any
+) -> None:
     """Measure the tasks that this process executes, and those that it publishes.
 
     Call it once per process, anywhere; a second call adds settings. In a worker's main process it serves
@@ -45,6 +50,8 @@ def instrument(app: Any = None, **settings: Any) -> None:
 
     Args:
         app: the Celery app, or none: signals belong to the process.
+        labels: called with each task as it begins, returns labels of your own for it; their names are declared in the
+            setting ``label_names``.
         settings: as in ``docs/settings.md``, above all ``port``, ``host``, ``sidecar``, ``families`` and ``resource``;
             what is not given comes from ``CELERY_OBSERVE_*``.
 
@@ -53,6 +60,7 @@ def instrument(app: Any = None, **settings: Any) -> None:
     if is_disabled():
         return
     _given.update(settings)
+    labeller.given = labels or labeller.given
     found = _settings()
     if found is None:
         return
@@ -84,8 +92,10 @@ def _prepare(sender: Any, **_: Any) -> None:
     if settings is None:
         return
     context.binding.settle(logging=logs.lines.on)
-    from celery_observe.worker import commands, resident  # noqa: F401, PLC0415 - publishers do without
+    from celery_observe.worker import commands, progress, resident  # noqa: F401, PLC0415 - publishers do without
 
+    progress.watch()
+    labeller.settle(settings.label_names)
     queue_names.declare(sender.app.amqp.queues.consume_from.values())
     pool = get_implementation(sender.pool_cls).__module__.rpartition(".")[2]
     executions.meter.clock = _CPU_CLOCKS.get(pool) if settings.resource else None

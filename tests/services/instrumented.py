@@ -53,11 +53,11 @@ class Instrumented(Served, Worker):
 
 
 class Sidecar(Served, Process):
-    """`celery-observe run --listen` on a free loopback port."""
+    """`celery-observe run --listen` on a free loopback port, with more of the command line."""
 
-    def __init__(self, folder: Path, command: list[str], socket: str) -> None:
+    def __init__(self, folder: Path, command: list[str], socket: str, *more: str) -> None:
         self.port = free_port()
-        arguments = ["run", "--listen", f"unix://{socket}", "--host", LOOPBACK, "--port", str(self.port)]
+        arguments = ["run", "--listen", f"unix://{socket}", "--host", LOOPBACK, "--port", str(self.port), *more]
         super().__init__(f"sidecar-{self.port}", [*command, *arguments], folder)
 
     def wait_ready(self) -> None:
