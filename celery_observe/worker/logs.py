@@ -20,7 +20,7 @@ from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from celery_observe.report import Execution
     from celery_observe.settings import Settings
@@ -31,6 +31,7 @@ _FRAMES = 20
 """The innermost frames of a traceback that are logged."""
 _LINKS = 5
 """Exceptions of a chain of causes that are logged."""
+_ENDED = "_celery_observe_ended"
 _LEVELS = {
     Outcome.FAILED: logging.ERROR,
     Outcome.UNREGISTERED: logging.ERROR,
@@ -122,9 +123,9 @@ def _of_message(headers: dict[str, Any]) -> dict[str, Any]:
     return known
 
 
-def ended(report: Execution, fields: Mapping[str, Any], task: Any = None, error: Any = None) -> None:
+def ended(report: Execution, fields: dict[str, Any], task: Any = None, error: Any = None) -> None:
     """Log how an attempt ended, as it is reported; with the fields of its request and, where it ran, what it raised."""
-    if lines.on:
+    if lines.on and not _is_told(report, fields, task):
         known = context.describe(fields) | {
             "worker": report.hostname,
             "queue": report.queue,
@@ -134,6 +135,18 @@ def ended(report: Execution, fields: Mapping[str, Any], task: Any = None, error:
             "exception_type": report.exception,
         }
         _write_end(report.outcome, known, task, error)
+
+
+def _is_told(report: Execution, fields: dict[str, Any], task: Any) -> bool:
+    """Tell whether that end has an entry already, or gets one elsewhere.
+
+    The main process says of a message acknowledged late that it went back; all other rejections are said where they
+    were raised. Celery 5.7 tells of a hard time limit twice.
+    """
+    late = task is None or task.acks_late
+    if report.outcome is Outcome.REJECTED and late and report.requeued == (task is not None):
+        return True
+    return fields.setdefault(_ENDED, report) is not report
 
 
 def ended_in_place(task: Any, outcome: Outcome, error: Any) -> None:
@@ -202,13 +215,14 @@ _QUOTING = "Couldn't convert ETA"
 
 def is_new(record: logging.LogRecord) -> bool:
     """Tell whether an entry of Celery's says what ours do not; a filter. Without ours, everything is new."""
-    if lines.on and not reporter.off:
-        _judge(record)
-    return not vars(record).get("_celery_observe_told", False)
+    _judge(record)
+    return "_celery_observe_told" not in vars(record)
 
 
 @harmless
 def _judge(record: logging.LogRecord) -> None:
+    if reporter.off or not lines.on:
+        return
     text = record.msg if isinstance(record.msg, str) else ""
     if "data" in vars(record) or text.startswith(_TOLD):
         record._celery_observe_told = True  # noqa: SLF001 - a name of ours
