@@ -83,16 +83,16 @@ class Course:
         self._tell()
 
     def wait(self) -> None:
-        """Begin to wait for a result, unless it is one of several that are already waited for."""
+        """Begin to wait for a result, which may be one of several that are already waited for."""
         self._waits += 1
-        if self._waits == 1:
+        if self._waiting is None:
             self._waiting = _clock()
             self._shown = self._tell()
 
     def go_on(self) -> None:
         """Have the result, or none."""
         self._waits -= 1
-        if self._waits == 0 and self._waiting is not None:
+        if self._waits <= 0 and self._waiting is not None:
             self._blocked = (self._blocked or 0.0) + _clock() - self._waiting
             self._waiting = None
             self._tell(due=self._shown)

@@ -20,8 +20,6 @@ from celery_observe.worker.guard import harmless
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from celery_observe.worker.course import Course
-
 R = TypeVar("R")
 
 _PARTS = ("step", "current", "done", "completed", "processed", "progress")
@@ -41,12 +39,12 @@ def watch() -> None:
 
 def _noticed(update: Callable[..., R]) -> Callable[..., R]:
     @wraps(update)
-    def update_state(task: Any, *args: Any, **named: Any) -> R:
+    def pass_on(task: Any, *args: Any, **named: Any) -> R:
         stored = update(task, *args, **named)
         _note(task, *args, **named)
         return stored
 
-    return update_state
+    return pass_on
 
 
 @harmless
@@ -86,35 +84,27 @@ def _first(meta: dict[str, Any], names: tuple[str, ...]) -> float | None:
 
 def _timed(wait: Callable[..., R]) -> Callable[..., R]:
     @wraps(wait)
-    def timed(*args: Any, **named: Any) -> R:
-        with _Wait():
+    def pass_on(*args: Any, **named: Any) -> R:
+        _begin_to_wait()
+        try:
             return wait(*args, **named)
+        finally:
+            _go_on()
 
-    return timed
+    return pass_on
 
 
-class _Wait:
-    """A wait of the task that is being executed here, if there is one; it ends however the wait does."""
+@harmless
+def _begin_to_wait() -> None:
+    task = get_current_task()
+    course = course_of(task) if task is not None else None
+    if course is not None:
+        course.wait()
 
-    __slots__ = ("_course",)
 
-    def __enter__(self) -> None:
-        """Begin."""
-        self._course: Course | None = None
-        self._begin()
-
-    def __exit__(self, *_: object) -> None:
-        """End; what was raised goes on."""
-        self._end()
-
-    @harmless
-    def _begin(self) -> None:
-        task = get_current_task()
-        self._course = course_of(task) if task is not None else None
-        if self._course is not None:
-            self._course.wait()
-
-    @harmless
-    def _end(self) -> None:
-        if self._course is not None:
-            self._course.go_on()
+@harmless
+def _go_on() -> None:
+    task = get_current_task()
+    course = course_of(task) if task is not None else None
+    if course is not None:
+        course.go_on()

@@ -20,6 +20,7 @@ from billiard.exceptions import SoftTimeLimitExceeded, WorkerLostError
 from celery import Celery, signals
 from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Reject
+from celery.result import AsyncResult, ResultSet
 from celery.worker.request import Request
 from kombu.exceptions import EncodeError
 
@@ -27,7 +28,7 @@ import celery_observe
 from celery_observe import instrument
 from celery_observe.report import Loss, decode
 from celery_observe.streams.local import pair
-from celery_observe.worker import instrumentation
+from celery_observe.worker import instrumentation, progress
 from celery_observe.worker.guard import harmless
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
@@ -85,6 +86,32 @@ def publish_in_vain() -> str:
     except EncodeError as error:
         return type(error).__name__
     return "published"
+
+
+@task(name="tell", bind=True)
+def tell(self: Any) -> str:
+    """Say how far it is, and fail to say it once."""
+    self.update_state(state="VALIDATING", meta={"step": 1, "total": 2})
+    self.update_state(state="CHARGING", meta={"step": 2, "total": 2})
+    try:
+        self.update_state(state="CHARGING", meta=object())
+    except EncodeError as error:
+        return type(error).__name__
+    return "told"
+
+
+@task(name="wait")
+def wait() -> object:
+    """Wait for a task that has succeeded, and for a group with one that has failed."""
+    app.backend.store_result("good", 7, "SUCCESS")
+    app.backend.store_result("bad", KeyError("k"), "FAILURE")
+    good, bad = AsyncResult("good", app=app), AsyncResult("bad", app=app)
+    answer = good.get(disable_sync_subtasks=False)
+    try:
+        ResultSet([good, bad], app=app).join(disable_sync_subtasks=False)
+    except KeyError as error:
+        return answer, type(error).__name__
+    return answer
 
 
 @task(name="late", acks_late=True)
@@ -206,8 +233,9 @@ def send(signal: Any, sender: Any = None, **named: Any) -> Callable[[], object]:
     return lambda: [answer for _, answer in signal.send(sender=sender, **named) if answer is not None]
 
 
+EXECUTED = (succeed, fail, retry, ignore, reject, publish, publish_in_vain, tell, wait)
 PLAYS: dict[str, Callable[[], object]] = {
-    **{each.name: execute(each) for each in (succeed, fail, retry, ignore, reject, publish, publish_in_vain)},
+    **{each.name: execute(each) for each in EXECUTED},
     "received": take_in(succeed, lambda _: None),
     "rejected": take_in(late, lambda request: request.reject(requeue=True)),
     "child lost": take_in(succeed, lose_child),
@@ -227,6 +255,7 @@ ELSEWHERE = {"_prepare", "_be_beat", "_be_embedded_beat"}
 def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """Where this process reports to."""
     instrument(app)
+    progress.watch()
     reading, writing = pair()
     monkeypatch.setattr(reporter, "hostname", "w@h")
     reporter.write_to(writing)
