@@ -67,12 +67,11 @@ class Course:
 
     def enter(self, state: str | None, ratio: float | None) -> None:
         """Go over to a state, None for one of Celery's own, of which so much is done."""
-        if state is not None:
-            state = legible(state)
-            if state not in self._states and len(self._states) >= MOST_STATES:
-                state = OTHER
+        state = legible(state) if state is not None else None
         if state != self._state:
             self._leave()
+            if state is not None and state not in self._states and len(self._states) >= MOST_STATES:
+                state = OTHER
             self._state, self._entered, self._ratio = state, _clock(), None
         self.advance(ratio)
 
