@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from celery_observe import gauges
-from celery_observe.metrics import observer, tasks
+from celery_observe.metrics import observer, progress, tasks
 from celery_observe.recorder import Recorder
+from celery_observe.report import Progress, Running
 from celery_observe.testing import make_event
 from unit.world import WORKER, World
 
@@ -37,6 +38,30 @@ def test_the_oldest_that_runs_is_told_while_there_is_one() -> None:
     gauges.write(recorder, world.tracker, world.clock.now.wall)
 
     assert recorder[tasks.OLDEST_RUNNING].values == {}
+
+
+def test_what_those_that_run_have_told_is_summed_up_by_task() -> None:
+    """The mean of what is done, the longest silence; counts fall to 0, what nobody tells any more is absent."""
+    recorder = Recorder()
+    attempt = Running("a", "t", 0.0)
+    told = [
+        ("t", Progress(90.0, WORKER, attempt, state="CHARGING", ratio=0.2)),
+        ("t", Progress(95.0, WORKER, attempt, state="CHARGING", ratio=0.6)),
+        ("t", Progress(10.0, WORKER, attempt, waiting=10.0)),
+    ]
+
+    gauges.write_progress(recorder, told, 100.0)
+
+    assert recorder[progress.IN_STATE].values == {("t", "CHARGING"): 2}
+    assert recorder[progress.BLOCKED].values == {("t",): 1}
+    assert recorder[progress.RATIO].values == {("t",): pytest.approx(0.4)}
+    assert recorder[progress.AGE].values == {("t",): 10.0}
+
+    gauges.write_progress(recorder, [], 101.0)
+
+    assert recorder[progress.IN_STATE].values == {("t", "CHARGING"): 0}
+    assert recorder[progress.BLOCKED].values == {("t",): 0}
+    assert recorder[progress.RATIO].values == recorder[progress.AGE].values == {}
 
 
 def test_events_are_counted_once() -> None:

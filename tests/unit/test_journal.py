@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from celery_observe.fact import (
+    Blocked,
     Cause,
     DuplicateExecution,
     DuplicateOutcome,
     Ended,
     Fact,
     Failed,
+    InState,
     Outcome,
+    PluginRan,
     Received,
     Redelivered,
     Started,
@@ -31,9 +34,11 @@ from celery_observe.report import (
     AnyReport,
     Beat,
     Execution,
+    Labelling,
     Limit,
     Listing,
     Loss,
+    Progress,
     Publication,
     Reception,
     Refusal,
@@ -284,6 +289,75 @@ def test_the_pool_and_the_consumer_are_told(desk: Desk) -> None:
     desk.tell(beat(1.0, reserved=4, prefetch=8, slots=2, connected=True, restarts=1, spawned=3))
 
     assert desk.told(WorkerReported) == [WorkerReported(NODE, 4, None, 8, 2, 1, 1, 3)]
+
+
+def progress(at: float, **fields: Any) -> Progress:
+    """Return what the attempt that began at 10 tells while it runs."""
+    return Progress(at, NODE, Running("a", "t", 10.0, queue="q", published=9.0), **fields)
+
+
+def test_what_tells_of_itself_runs(desk: Desk) -> None:
+    """Even before it was listed, and it is counted once."""
+    desk.tell(progress(10.1, state="A", since=10.1, ratio=0.5))
+    told = list(desk.journal.progress())
+    desk.tell(listing(11.0, "a"), beat(11.0, active=1, processed=1, listed=1), execution(12.0, states={"A": 1.8}))
+
+    assert [(task, each.state, each.ratio) for task, each in told] == [("t", "A", 0.5)]
+    assert (len(desk.told(Started)), desk.outcomes) == (1, ["succeeded"])
+    assert desk.told(InState) == [InState("t", "q", NODE, "A", 1.8)]
+    assert list(desk.journal.progress()) == []
+
+
+def test_the_time_in_states_of_a_killed_task_is_that_until_its_end(desk: Desk) -> None:
+    """The main process, which tells of the end, does not know them; what the child told last does."""
+    desk.tell(progress(12.0, states={"A": 2.0, "B": 1.0}, state="B", since=13.0, blocked=0.5, waiting=13.5))
+    desk.tell(execution(15.0, Outcome.TERMINATED))
+
+    assert desk.told(InState) == [InState("t", "q", NODE, "A", 2.0), InState("t", "q", NODE, "B", 3.0)]
+    assert desk.told(Blocked) == [Blocked("t", "q", NODE, 2.0)]
+
+
+def test_what_tells_nothing_has_no_states(desk: Desk) -> None:
+    """And has not waited."""
+    desk.tell(execution())
+
+    assert desk.told(InState) == desk.told(Blocked) == []
+
+
+def test_what_tells_of_itself_after_its_end_is_not_begun_again(desk: Desk) -> None:
+    """Such as a greenlet that goes on after it was revoked."""
+    desk.tell(execution(11.0, Outcome.TERMINATED), progress(12.0, state="A", since=12.0))
+
+    assert list(desk.journal.progress()) == []
+    assert len(desk.told(Started)) == 1
+
+
+def test_what_told_of_itself_and_is_listed_no_more_has_vanished(desk: Desk) -> None:
+    """Nothing of it stays."""
+    desk.tell(progress(10.5, ratio=0.1), beat(11.0, processed=1), beat(12.0, processed=1))
+
+    assert desk.outcomes == ["vanished"]
+    assert list(desk.journal.progress()) == []
+
+
+def test_each_end_is_divided_by_what_was_said_of_it() -> None:
+    """At its end or, of one that was killed, at its start; of others nothing was."""
+    said: list[tuple[str, Any]] = []
+    desk = Desk(divide=lambda end, labels: said.append((str(end.outcome), labels)))
+    start = Labelling(10.1, NODE, Running("a", "t", 10.0), 0.2, {"tenant": "acme"})
+
+    desk.tell(start, execution(11.0, Outcome.FAILED))
+    desk.tell(execution(11.0, uuid="b", labels={"tenant": "hooli"}), execution(11.0, uuid="c"))
+    desk.tell(Labelling(20.0, NODE, Running("d", "t", 20.0), 0.1, failed=True))
+    desk.tell(beat(21.0, processed=1), beat(22.0, processed=1))
+
+    assert said == [
+        ("failed", {"tenant": "acme"}),
+        ("succeeded", {"tenant": "hooli"}),
+        ("succeeded", None),
+        ("vanished", None),
+    ]
+    assert desk.told(PluginRan) == [PluginRan("labels", 1, 0, 0.2), PluginRan("labels", 0, 1, 0.1)]
 
 
 def test_ends_that_are_remembered_are_bounded() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from celery_observe.event import Malformed
 from celery_observe.fact import Outcome
-from celery_observe.report import AnyReport, Beat, Execution, Loss, Running, decode, encode
+from celery_observe.report import AnyReport, Beat, Execution, Labelling, Loss, Progress, Running, decode, encode
 
 
 def test_a_report_comes_back_as_it_was() -> None:
@@ -55,6 +55,7 @@ def test_what_is_no_report_is_counted(body: bytes, reason: Malformed) -> None:
 
 def test_reports_have_no_field_for_secrets() -> None:
     """Arguments, results and texts cannot be told, not even by mistake."""
-    told = {*Execution.__struct_fields__, *Running.__struct_fields__}
+    kinds = Execution, Running, Progress, Labelling
+    told = {field for kind in kinds for field in kind.__struct_fields__}
 
-    assert not told & {"args", "kwargs", "argsrepr", "kwargsrepr", "result", "retval", "traceback", "message"}
+    assert not told & {"meta", "args", "kwargs", "argsrepr", "kwargsrepr", "result", "retval", "traceback", "message"}
