@@ -23,7 +23,7 @@ from celery_observe.worker.reporter import reporter
 _BEFORE = "_celery_observe_context"
 _OF_THE_TASK = frozenset({"task_id", "task", "root_id", "parent_id", "retries", "queue"})
 """What says nothing of another task, which this one calls in place."""
-_OF_LOGGING = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "event", "level", "logger", "timestamp"}
+_OF_LOGGING = {*vars(logging.makeLogRecord({})), "asctime", "event", "level", "logger", "message", "timestamp"}
 """What the entries of logging call something else."""
 _UNKNOWN = (None, "")
 _LONGEST = 128  # characters of a text

@@ -54,7 +54,7 @@ class Lines:
         """Whether there are any."""
         return self.form != "off"
 
-    def write(self, level: int, event: str, **fields: Any) -> None:
+    def write(self, level: int, event: str, fields: dict[str, Any]) -> None:
         """Log an entry; fields that are None are left out."""
         if self.on and log.isEnabledFor(level):
             log.log(level, event, extra={name: value for name, value in fields.items() if value is not None})
@@ -80,47 +80,48 @@ def introduce(task: Any, **_: Any) -> None:
         fields = vars(task.request_stack.top)
         known = context.describe(fields)
         context.bind(fields, known)
-        lines.write(logging.INFO, "task started", **known, eager=fields.get("is_eager") or None)
+        lines.write(logging.INFO, "task started", known | {"eager": fields.get("is_eager") or None})
 
 
 def published(headers: dict[str, Any], exchange: str, routing_key: str, **_: Any) -> None:
-    """Log that a task was published, and how long that took."""
-    queue = queue_names[exchange or "", routing_key or ""]
-    seconds = time.time() - headers[PUBLISHED] if PUBLISHED in headers else None
-    lines.write(logging.INFO, "task published", **_of_message(headers) | {"queue": queue, "seconds": seconds})
+    """Log that a task was published, and how long that took; the worker that did it, if one did, is bound."""
+    known = context.describe(headers)
+    known["queue"] = queue_names[exchange or "", routing_key or ""]
+    known["seconds"] = time.time() - headers[PUBLISHED] if PUBLISHED in headers else None
+    known["worker"] = None
+    lines.write(logging.INFO, "task published", known)
 
 
 def not_published(name: str, queue: str | None, kind: type[BaseException]) -> None:
     """Log that publishing a task raised an exception."""
-    lines.write(logging.ERROR, "task not published", task=name, queue=queue, exception_type=kind.__name__)
+    known = {"task": name, "queue": queue, "exception_type": kind.__name__}
+    lines.write(logging.ERROR, "task not published", known)
 
 
 def received(request: Any, **_: Any) -> None:
     """Log that a worker took a message for a task."""
     info = request.delivery_info
     known = context.describe(request.request_dict)
-    eta, priority = request.request_dict.get("eta"), info.get("priority")
-    redelivered = bool(info.get("redelivered")) or None
-    lines.write(logging.INFO, "task received", **known, priority=priority, eta=eta, redelivered=redelivered)
+    known["eta"] = request.request_dict.get("eta")
+    known["priority"] = info.get("priority")
+    known["redelivered"] = bool(info.get("redelivered")) or None
+    lines.write(logging.INFO, "task received", known)
 
 
 def refused(sender: Any, **_: Any) -> None:
     """Log that a worker got a message that is no task."""
-    lines.write(logging.ERROR, "message refused", worker=sender.hostname)
+    lines.write(logging.ERROR, "message refused", {"worker": sender.hostname})
 
 
 def unknown(sender: Any, message: Any, name: str, id: str, **_: Any) -> None:  # noqa: A002 - a signal's
     """Log that a worker got a message for a task that it does not have."""
-    known = _of_message(message.headers or {}) | {"task": name, "task_id": id, "worker": sender.hostname}
-    queue = queue_names.of(message.delivery_info)
-    lines.write(logging.ERROR, "task unregistered", **known | {"queue": queue}, outcome=Outcome.UNREGISTERED.value)
-
-
-def _of_message(headers: dict[str, Any]) -> dict[str, Any]:
-    """Return what a message tells by its headers; the worker that publishes it is bound where there is one."""
-    known = context.describe(headers)
-    known.pop("worker", None)
-    return known
+    known = context.describe(message.headers or {}) | {
+        "task": name,
+        "task_id": id,
+        "worker": sender.hostname,
+        "queue": queue_names.of(message.delivery_info),
+    }
+    _write_end(Outcome.UNREGISTERED, known)
 
 
 def ended(report: Execution, fields: dict[str, Any], task: Any = None, error: Any = None) -> None:
@@ -156,7 +157,7 @@ def ended_in_place(task: Any, outcome: Outcome, error: Any) -> None:
         _write_end(outcome, context.describe(fields) | {"eager": True}, task, error)
 
 
-def _write_end(outcome: Outcome, known: dict[str, Any], task: Any, error: Any) -> None:
+def _write_end(outcome: Outcome, known: dict[str, Any], task: Any = None, error: Any = None) -> None:
     level = _LEVELS.get(outcome, logging.INFO)
     error = getattr(error, "exc", error) if outcome is Outcome.RETRIED else error
     if isinstance(error, BaseException) and outcome in {Outcome.FAILED, Outcome.RETRIED}:
@@ -165,7 +166,7 @@ def _write_end(outcome: Outcome, known: dict[str, Any], task: Any, error: Any) -
             level = logging.INFO
         elif outcome is Outcome.FAILED:
             known["exception"] = _stack(error)
-    lines.write(level, f"task {outcome.value}", **known, outcome=outcome.value)
+    lines.write(level, f"task {outcome.value}", known | {"outcome": outcome.value})
 
 
 def _stack(error: BaseException) -> str:

@@ -19,7 +19,8 @@ from celery import Task
 from celery.signals import setup_logging
 from celery.utils.log import get_task_logger
 
-from apps.instrumented import app
+import apps.instrumented  # noqa: F401 - it instruments
+from apps.sample import app
 
 __all__ = ["app"]
 
