@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,22 +18,6 @@ from celery_observe.streams.amqp import AmqpStream
 from services.observed import Observed, dispatch, opens
 from services.rabbitmq import RabbitMQ
 from services.waiting import eventually
-
-
-@pytest.fixture
-def observe() -> Iterator[Callable[..., Observed]]:
-    """Open a stream: `observe(url, event_exchange="other")`; closed after the test."""
-    opened = []
-
-    def start(url: str, **settings: Any) -> Observed:
-        observed = Observed(url, **settings)
-        opened.append(observed)
-        observed.stream.open()
-        return observed
-
-    yield start
-    for observed in opened:
-        observed.stream.close()
 
 
 def event_queues(server: RabbitMQ, url: str) -> list[dict[str, Any]]:
@@ -89,25 +73,6 @@ def test_it_leaves_nothing_behind(
     eventually(lambda: not event_queues(rabbitmq_server, rabbitmq_url))
     with pytest.raises(StreamError, match="not open"):
         observed.stream.read(0)
-
-
-def test_it_reads_batches_in_their_order(rabbitmq_url: str, observe: Callable[..., Observed]) -> None:
-    """20,000 events in batches of one to three come complete and in order."""
-    observed = observe(rabbitmq_url)
-    app = Celery(broker=rabbitmq_url, set_as_current=False)
-    with app.connection_for_write() as connection, app.events.Dispatcher(connection) as dispatcher:
-        dispatcher.buffer_group = frozenset({"task"})
-        for number in range(20_000):
-            dispatcher.send("task-received", uuid=str(number))
-            if number % 6 in {0, 2, 5}:
-                dispatcher.flush()
-            if number % 1_000 == 0:
-                observed.read()
-        dispatcher.flush()
-
-    observed.types(20_000)
-
-    assert [event["uuid"] for event in observed.events] == [str(number) for number in range(20_000)]
 
 
 def test_a_body_of_many_frames_is_read(rabbitmq_url: str, observe: Callable[..., Observed]) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import kombu
 import pytest
@@ -16,22 +15,6 @@ from celery_observe.event import MAX_BODY_BYTES, Malformed
 from services.observed import Observed, dispatch
 
 EXCHANGE = kombu.Exchange("celeryev", "topic")
-
-
-@pytest.fixture
-def observe() -> Iterator[Callable[..., Observed]]:
-    """Open a stream: `observe("memory://")`; closed after the test."""
-    opened = []
-
-    def start(url: str, **settings: Any) -> Observed:
-        observed = Observed(url, **settings)
-        opened.append(observed)
-        observed.stream.open()
-        return observed
-
-    yield start
-    for observed in opened:
-        observed.stream.close()
 
 
 def test_it_hears_events_in_memory(observe: Callable[..., Observed]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,22 +21,6 @@ from services.sentinel import Sentinel
 from services.waiting import eventually
 
 CHANNEL = "/0.celeryev/task.sent"
-
-
-@pytest.fixture
-def observe() -> Iterator[Callable[..., Observed]]:
-    """Open a stream: `observe(url, transport_options={…})`; closed after the test."""
-    opened = []
-
-    def start(url: str, **settings: Any) -> Observed:
-        observed = Observed(url, **settings)
-        opened.append(observed)
-        observed.stream.open()
-        return observed
-
-    yield start
-    for observed in opened:
-        observed.stream.close()
 
 
 @pytest.mark.parametrize("database", [0, 5])
@@ -78,25 +62,6 @@ def test_it_leaves_nothing_but_one_connection(redis_server: Redis, observe: Call
         observed.stream.close()
 
         eventually(lambda: len(client.client_list()) == 1)
-
-
-def test_it_reads_batches_in_their_order(redis_server: Redis, observe: Callable[..., Observed]) -> None:
-    """20,000 events in batches of one to three come complete and in order."""
-    observed = observe(redis_server.url)
-    app = Celery(broker=redis_server.url, set_as_current=False)
-    with app.connection_for_write() as connection, app.events.Dispatcher(connection) as dispatcher:
-        dispatcher.buffer_group = frozenset({"task"})
-        for number in range(20_000):
-            dispatcher.send("task-received", uuid=str(number))
-            if number % 6 in {0, 2, 5}:
-                dispatcher.flush()
-            if number % 2_000 == 0:
-                observed.read()
-        dispatcher.flush()
-
-    observed.types(20_000)
-
-    assert [event["uuid"] for event in observed.events] == [str(number) for number in range(20_000)]
 
 
 def test_an_event_comes_at_once(redis_server: Redis, observe: Callable[..., Observed]) -> None:
