@@ -6,6 +6,7 @@ Celery's own tracer and requests are run, with a trace function that raises at o
 from __future__ import annotations
 
 import linecache
+import logging
 import socket
 import sys
 import uuid
@@ -119,7 +120,7 @@ def late() -> None:
     """Be acknowledged late."""
 
 
-PASS_ON = {"create_watched", "pass_on", "on_reject"}
+PASS_ON = {"create_watched", "pass_on", "on_reject", "is_new"}
 """Functions of ours that Celery calls in place of its own: all they do is call that, and what is guarded."""
 
 
@@ -247,14 +248,19 @@ PLAYS: dict[str, Callable[[], object]] = {
 }
 """Everything that happens to a task and runs our code, by what happens."""
 
-ELSEWHERE = {"_prepare", "_be_beat", "_be_embedded_beat"}
+HANDLERS: tuple[tuple[Any, Any], ...] = instrumentation._RECEIVERS + instrumentation._LOGGING  # noqa: SLF001
+BY_NAME = {f"{receive.__module__}.{receive.__name__}": receive for _, receive in HANDLERS}
+
+ELSEWHERE = {"_format", "_prepare", "_be_beat", "_be_embedded_beat"}
 """Handlers that run once, at the start of a process, and change it: real workers run them."""
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """Where this process reports to."""
-    instrument(app)
+def heard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[socket.socket]:
+    """Where this process reports to. It logs too."""
+    monkeypatch.setattr(instrumentation, "_given", {})
+    instrument(app, logs="json")
+    caplog.set_level(logging.INFO, "celery_observe.tasks")
     progress.watch()
     reading, writing = pair()
     monkeypatch.setattr(reporter, "hostname", "w@h")
@@ -263,11 +269,12 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
         yield reading
     reporter.close()
     reporter.errors = reporter.dropped = 0
+    instrument(app, logs="off")
 
 
 def bare(play: Callable[[], object]) -> object:
     """What comes of a play without us."""
-    for signal, receive in instrumentation._RECEIVERS:  # noqa: SLF001
+    for signal, receive in HANDLERS:
         signal.disconnect(receive)
     try:
         return play()
@@ -310,7 +317,7 @@ def test_a_failure_at_any_line_of_ours_changes_nothing(
 def test_every_handler_is_played() -> None:
     """One that is added needs a play above."""
     played = {code for play in PLAYS.values() for code in codes_run_by(play)}
-    handlers = {receive.__wrapped__ for _, receive in instrumentation._RECEIVERS}  # type: ignore[attr-defined]  # noqa: SLF001
+    handlers = {receive.__wrapped__ for _, receive in HANDLERS}
 
     assert {handler.__name__ for handler in handlers if handler.__code__ not in played} == ELSEWHERE
 
@@ -333,10 +340,10 @@ def codes_run_by(play: Callable[[], object]) -> set[object]:
 
 
 @pytest.mark.usefixtures("heard")
-@pytest.mark.parametrize("receive", [receive for _, receive in instrumentation._RECEIVERS])  # noqa: SLF001
-def test_nonsense_does_not_raise(receive: Callable[..., None]) -> None:
+@pytest.mark.parametrize("name", BY_NAME)
+def test_nonsense_does_not_raise(name: str) -> None:
     """Such as what a Celery to come might send."""
-    receive(sender=object(), signal=None)
+    BY_NAME[name](sender=object(), signal=None)
 
 
 @pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt, GeneratorExit])
