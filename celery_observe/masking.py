@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,6 +28,7 @@ _SECRET_IN_TEXT = re.compile(
 )
 
 
+@lru_cache(maxsize=1000)
 def is_secret(key: str) -> bool:
     """Tell from its name whether a value is a secret; the path of a file that holds one is none."""
     return bool(_SECRET_KEY.search(key)) and not _PATH_KEY.search(key)
@@ -61,8 +63,9 @@ def _mask_parameter(match: re.Match[str]) -> str:
 
 def mask_text(text: str) -> str:
     """Return a sentence without the passwords of the URLs and `password=…` pairs in it."""
-    text = _URL_IN_TEXT.sub(lambda match: mask_url(match[0]), text)
-    return _SECRET_IN_TEXT.sub(rf"\1{MASK}", text)
+    if "://" in text:
+        text = _URL_IN_TEXT.sub(lambda match: mask_url(match[0]), text)
+    return _SECRET_IN_TEXT.sub(rf"\1{MASK}", text) if "=" in text or ":" in text else text
 
 
 def mask(value: Any, key: str = "") -> Any:
