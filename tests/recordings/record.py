@@ -55,7 +55,7 @@ def environment(version: str, folder: Path) -> Path:
     python = home / "bin" / "python"
     if not (home / "bin" / "celery").exists():
         venv.create(home, with_pip=True)
-        requirements = [f"celery[redis,gevent]=={version}", "cryptography"]
+        requirements = [f"celery[redis,gevent,eventlet]=={version}", "cryptography"]
         subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
     return python
 
