@@ -41,6 +41,7 @@ def serve(worker: str, settings: Settings, reading: socket.socket) -> Pipeline |
     stream = LocalStream(reading)
     for port in range(first, first + PORTS) if first else (0,):
         pipeline = Pipeline(msgspec.structs.replace(settings, port=port, brokers=(), listen=None), stream)
+        pipeline.expect(worker)
         try:
             pipeline.start()
         except PortTakenError:

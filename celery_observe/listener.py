@@ -60,6 +60,10 @@ class Listener(threading.Thread):
         self._connected = False
         self._ticked = time.monotonic()
 
+    def expect(self, worker: str) -> None:
+        """Hold that a worker is there, though it has said nothing yet; before the thread starts."""
+        self._journal.conditions[worker] = Condition(time.monotonic(), ("has said nothing yet",), ())
+
     @property
     def live(self) -> bool:
         """Whether what the recorder tells of this moment can be believed."""

@@ -124,6 +124,11 @@ class Pipeline:
         self._leaders.append(leader)
         return leader.leads
 
+    def expect(self, worker: str) -> None:
+        """Be ready only once this worker has said that it is; before the start."""
+        for listener in self._listeners:
+            listener.expect(worker)
+
     def start(self) -> None:
         """Serve first, so that there is an answer whatever the brokers do; then read. Raises ExpositionError."""
         self.exposition.start()

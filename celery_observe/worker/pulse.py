@@ -76,9 +76,7 @@ class Pulse:
 
             requires = ("celery.worker.consumer.tasks:Tasks",)
 
-            def __init__(self, consumer: Any, **options: Any) -> None:
-                self._timer: Any = None
-                super().__init__(consumer, **options)
+            _timer: Any = None
 
             @harmless
             def start(self, consumer: Any) -> None:
