@@ -14,7 +14,8 @@ from celery_observe.broker import BrokerSettings, name_and_url, url_problem
 from celery_observe.errors import AppError, SettingsError
 from celery_observe.guard import contained
 from celery_observe.masking import mask_text
-from celery_observe.settings import Settings, use_ssl
+from celery_observe.settings import Settings
+from celery_observe.settings.brokers import use_ssl
 
 _FROM_CONF = (
     "event_exchange",

@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the declarations in celery_observe/settings.py."""
+"""Write docs/settings.md from the declarations in celery_observe/settings/declaration.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 HEAD = """\
 # Settings
 
-<!-- Written by scripts/document_settings.py from celery_observe/settings.py: change it there. -->
+<!-- Written by scripts/document_settings.py from celery_observe/settings/declaration.py: change it there. -->
 
 A setting is a flag, an environment variable and a key of a TOML file, all of one name: `--log-level`,
 `CELERY_OBSERVE_LOG_LEVEL`, `log_level`. A flag goes before the environment, the environment before the file that
