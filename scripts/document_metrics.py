@@ -28,6 +28,8 @@ HEAD = """\
 | `exception` | the name of a class, never its text |
 | `outcome` | {outcomes} |
 | `cause` | {causes} |
+| `state` | what a task called its state in `update_state`; Celery's own states are not counted |
+| `label` | a name in `label_names`; the names in there are labels of the families `celery_task_labelled_*` |
 
 An attempt has one outcome. `vanished`: it started and nothing told how it ended, since its worker died, its last event
 was lost, or Celery before 5.7 said nothing (`sys.exit`, `Ignore`, a `Reject` of what was acknowledged). `ignored`:
