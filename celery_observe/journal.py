@@ -15,6 +15,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery_observe.attempt import between_hosts, on_one_host, unix_time
+from celery_observe.beat import Beats, EntrySucceeded, ailments
 from celery_observe.cause import UNKNOWN
 from celery_observe.event import Event
 from celery_observe.fact import (
@@ -46,6 +47,9 @@ from celery_observe.progress import seconds_blocked, seconds_by_state
 from celery_observe.report import (
     AnyReport,
     Beat,
+    Clock,
+    Due,
+    Entries,
     Execution,
     Labelling,
     Listing,
@@ -55,6 +59,7 @@ from celery_observe.report import (
     Reception,
     Refusal,
     Running,
+    Sent,
 )
 from celery_observe.tracker import Running as Executing
 
@@ -128,9 +133,10 @@ class Journal:
         self._ended: dict[_Key, _End] = {}
         self._limited: dict[str, set[str]] = {}
         self.conditions: dict[str, Condition] = {}
-        """Of each worker that is there, or should be."""
+        """Of each worker and beat that is there, or should be."""
         self.event_counts: Counter[str] = Counter()
         """Reports handled by type; whoever collects them clears it."""
+        self._beats = Beats(emit)
         handlers: dict[type[AnyReport], Callable[[Any, Instant], None]] = {
             Reception: self._received,
             Execution: self._executed,
@@ -139,6 +145,10 @@ class Journal:
             Publication: self._published,
             Listing: self._running,
             Beat: self._beat,
+            Clock: self._clock,
+            Entries: lambda report, _at: self._beats.know(report),
+            Due: lambda report, _at: self._beats.due(report),
+            Sent: lambda report, _at: self._beats.sent(report),
             Refusal: self._refused,
             Loss: self._lost,
         }
@@ -155,7 +165,9 @@ class Journal:
         handler(report, at)
 
     def tick(self, at: Instant) -> None:
-        """Give up on workers that are gone, and on what ran there."""
+        """Give up on workers that are gone, and on what ran there; and on beats."""
+        for beat in self._beats.forget(at.monotonic):
+            self.conditions.pop(beat, None)
         for worker in self._fleet.silent(at):
             self._vanish(worker.name)
             self.conditions.pop(worker.name, None)
@@ -239,6 +251,8 @@ class Journal:
             total = between_hosts(report.first_published, report.timestamp)
         end = Ended(task, queue, worker, report.outcome, runtime, total)
         self._emit(end)
+        if report.entry is not None:
+            self._emit(EntrySucceeded(report.entry, report.timestamp))
         if report.exception is not None:
             self._emit(Failed(task, queue, worker, report.exception, report.cause or Cause.EXCEPTION))
         if report.cpu is not None or report.memory is not None:
@@ -357,6 +371,13 @@ class Journal:
         end = Ended(task, queue, each.worker, Outcome.VANISHED, None)
         self._emit(end)
         self._divide(end, each.labels)
+
+    def _clock(self, report: Clock, at: Instant) -> None:
+        self._beats.hear(report, at.monotonic)
+        if report.leaving:
+            self.conditions.pop(report.hostname, None)
+        else:
+            self.conditions[report.hostname] = Condition(at.monotonic, (), tuple(ailments(report)))
 
     def _refused(self, report: Refusal, _at: Instant) -> None:
         self._emit(MessageRefused(report.hostname))

@@ -75,6 +75,8 @@ class Execution(Report, tag="executed"):
     """Seconds for which it waited for results of other tasks; None if it asked for none."""
     labels: dict[_Name, _Name] | None = None
     """What the user's callable says of it."""
+    entry: _Name | None = None
+    """The entry of beat's schedule that it was sent for; of successes only."""
 
 
 class Running(msgspec.Struct, omit_defaults=True, gc=False):
@@ -168,6 +170,39 @@ class Publication(Report, tag="published"):
     exception: _Name | None = None
 
 
+class Clock(Report, tag="clock"):
+    """What a beat says of itself each second, from its start to its end (``leaving``)."""
+
+    instance: _Id
+    """Made up by each process: two of one host, or in containers of one pod, may share all else."""
+    max_interval: _Time
+    """Seconds that it sleeps at the most between two looks at its schedule."""
+    ticked: _Time | None = None
+    """When it last looked; None if it has not, such as one that waits for its lock."""
+    entries: _Count | None = None
+    leaving: bool = False
+
+
+class Entries(Report, tag="entries"):
+    """Some of the entries in the schedule of a beat."""
+
+    names: list[_Name]
+
+
+class Due(Report, tag="due"):
+    """Beat found the entry of this name due, and is about to publish its task."""
+
+    name: _Name
+
+
+class Sent(Report, tag="sent"):
+    """Beat published the task of an entry, ``lateness`` seconds after it was due, or ``failed`` to."""
+
+    name: _Name
+    lateness: _Time | None = None
+    failed: bool = False
+
+
 class Refusal(Report, tag="refused"):
     """A worker refused a message that is no task it can read."""
 
@@ -179,7 +214,21 @@ class Loss(Report, tag="lost"):
     errors: _Count = 0
 
 
-AnyReport = Reception | Execution | Progress | Labelling | Listing | Beat | Publication | Refusal | Loss
+AnyReport = (
+    Reception
+    | Execution
+    | Progress
+    | Labelling
+    | Listing
+    | Beat
+    | Publication
+    | Clock
+    | Entries
+    | Due
+    | Sent
+    | Refusal
+    | Loss
+)
 
 encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[AnyReport]).decode

@@ -17,6 +17,7 @@ from celery_observe.fact import Cause, Outcome
 from celery_observe.report import Execution, Running
 from celery_observe.worker import logs
 from celery_observe.worker.course import Course
+from celery_observe.worker.entry import entry_of
 from celery_observe.worker.guard import tried
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
 from celery_observe.worker.interruption import interruption
@@ -172,6 +173,7 @@ def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> No
         cause=failure.cause if failure else None,
         cpu=cpu - note.cpu if cpu is not None and note.cpu is not None else None,
         memory=meter.memory(),
+        entry=entry_of(task, fields) if outcome is Outcome.SUCCEEDED else None,
     )
     if note.course is not None:
         note.course.end(report)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,8 @@ def instrument(
     """Measure the tasks that this process executes, and those that it publishes.
 
     Call it once per process, anywhere; a second call adds settings. In a worker's main process it serves
-    ``/metrics``, ``/healthz`` and ``/readyz``, unless there is a ``sidecar`` to report to. Other processes (web, beat)
-    stamp what they publish, and report it to the sidecar if there is one.
+    ``/metrics``, ``/healthz`` and ``/readyz``, unless there is a ``sidecar`` to report to; so it does in beat. Other
+    processes (web) stamp what they publish, and report it to the sidecar if there is one.
 
     Args:
         app: the Celery app, or none: signals belong to the process.
@@ -124,19 +125,36 @@ def _step_for(guest: Resident) -> type[bootsteps.StartStopStep]:
     return ResidentStep
 
 
+@told
 def _be_beat(sender: Any, **_: Any) -> None:
-    if not reporter.hostname:  # else it is a thread of a worker
+    """Tell of a beat process; or of a beat that is a thread of a worker, with which it reports."""
+    if not reporter.hostname:
         reporter.hostname = f"beat@{socket.gethostname()}"
         queue_names.declare(sender.app.amqp.queues.values())
+        _watch(sender)
+    elif threading.current_thread() is not threading.main_thread():
+        _watch(sender)
 
 
-def _be_embedded_beat(**_: Any) -> None:
-    """Report for beat in the process that `worker --beat` forks, which closes all that it inherited.
+@told
+def _be_embedded_beat(sender: Any, **_: Any) -> None:
+    """Tell of beat in the process that `worker --beat` forks, which closes all that it inherited.
 
     ``celery/beat.py: _Process.run`` does, before this signal.
     """
     reporter.forget()
     reporter.hostname = f"beat@{socket.gethostname()}"
+    _watch(sender)
+
+
+def _watch(service: Any) -> None:
+    settings = _settings()
+    if settings is not None:
+        from celery_observe.worker.beat import Beat  # noqa: PLC0415 - others do without
+
+        beat = Beat(service.scheduler)
+        beat.watch()
+        beat.start(settings)
 
 
 def _format(logger: logging.Logger, **_: Any) -> None:

@@ -65,8 +65,8 @@ class Resident:
     def start(self) -> None:
         """Begin. In a green pool this thread is a greenlet, which is fine: it only looks and sends."""
         serve: Serve | None = None
-        if self._reading is not None and _is_green():
-            self._apart = _process_apart(self._worker.hostname, self._settings, self._reading)
+        if self._reading is not None and is_green():
+            self._apart = process_apart(self._worker.hostname, self._settings, self._reading)
         elif self._reading is not None:
             from celery_observe import hosting  # noqa: PLC0415 - now, so that no child is forked amid an import
 
@@ -121,7 +121,7 @@ class Resident:
             self._reading.close()
 
 
-def _is_green() -> bool:
+def is_green() -> bool:
     """Tell whether gevent or eventlet have replaced threads."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     return bool(
@@ -130,7 +130,7 @@ def _is_green() -> bool:
     )
 
 
-def _process_apart(worker: str, settings: Settings, reading: socket.socket) -> subprocess.Popen[bytes]:
+def process_apart(worker: str, settings: Settings, reading: socket.socket) -> subprocess.Popen[bytes]:
     """Start a process that hosts the pipeline, in a session of its own: what ends the worker is not for it."""
     descriptor = reading.fileno()
     command = [sys.executable, "-P", "-m", "celery_observe.hosting", str(descriptor)]

@@ -22,6 +22,7 @@ FLOORS = (
     {"metrics", "attempt", "cause"},
     {"app", "connection"},
     {"guard"},
+    {"beat"},
     {"report"},
     {"event", "fact"},
     {"settings"},
@@ -34,6 +35,7 @@ FLOORS = (
 # Tested with literals: their clock is an argument, and they reach nothing outside.
 PURE = {
     "attempt",
+    "beat",
     "capacity",
     "cause",
     "event",
