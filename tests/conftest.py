@@ -13,9 +13,11 @@ import pytest
 from services import ports, rabbitmq
 from services.certificates import Certificates
 from services.exporter import Exporter
+from services.prometheus import ALERTMANAGER, Alertmanager, Prometheus
 from services.rabbitmq import RabbitMQ
 from services.redis import Redis
 from services.sentinel import Sentinel
+from services.webhook import Webhook
 from services.worker import Worker
 
 # Folders of tests/ that come first; the others start servers.
@@ -134,3 +136,31 @@ def celery_worker(processes: ExitStack, tmp_path: Path) -> Callable[..., Worker]
 def exporter(processes: ExitStack, tmp_path: Path) -> Callable[..., Exporter]:
     """Start the exporter and wait until it serves: `exporter(url, arguments=("--enable-events",))`."""
     return lambda *args, **options: processes.enter_context(Exporter(tmp_path, *args, **options))
+
+
+@pytest.fixture
+def webhook(processes: ExitStack) -> Webhook:
+    """A receiver of webhooks."""
+    return processes.enter_context(Webhook())
+
+
+@pytest.fixture
+def alertmanager(processes: ExitStack, tmp_path: Path, webhook: Webhook) -> Alertmanager:
+    """An Alertmanager with the shipped configuration, whose receivers are paths of the webhook."""
+    require("alertmanager", installed=ALERTMANAGER is not None)
+    return processes.enter_context(Alertmanager(tmp_path, webhook.url))
+
+
+@pytest.fixture(scope="session")
+def amtool() -> str:
+    """The path of Alertmanager's own checker."""
+    path = shutil.which("amtool")
+    require("amtool", installed=path is not None)
+    return str(path)
+
+
+@pytest.fixture
+def prometheus(processes: ExitStack, tmp_path: Path) -> Callable[..., Prometheus]:
+    """Start a Prometheus: `prometheus({"celery": [page.port]}, rules=files, alertmanager=port)`."""
+    require("prometheus", installed=shutil.which("prometheus") is not None)
+    return lambda *args, **options: processes.enter_context(Prometheus(tmp_path, *args, **options))

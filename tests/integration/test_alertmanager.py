@@ -1,0 +1,151 @@
+"""The shipped configuration of Alertmanager: who is told, once, and what is kept back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.prometheus import SHIPPED, Alertmanager
+from services.waiting import eventually
+from services.webhook import Webhook
+
+CONFIGURATION = str(SHIPPED / "alertmanager" / "alertmanager.yml")
+TEMPLATE = str(SHIPPED / "alertmanager" / "celery.tmpl")
+
+CRITICAL = {"CeleryObserverBlind", "CeleryAllWorkersDown", "CeleryQueueWithoutConsumers"}
+
+
+def alert(name: str, *, resolved: bool = False, **labels: str) -> dict[str, Any]:
+    """An alert as Prometheus sends it; it lasts for an hour, or is over."""
+    severity = "critical" if name in CRITICAL else "warning"
+    ends = datetime.now(UTC) + timedelta(hours=-1 if resolved else 1)
+    return {
+        "labels": {"alertname": name, "severity": severity, "job": "celery", **labels},
+        "annotations": {"summary": f"{name} it is"},
+        "startsAt": (ends - timedelta(hours=2)).isoformat(),
+        "endsAt": ends.isoformat(),
+    }
+
+
+@pytest.fixture
+def told(webhook: Webhook) -> Callable[[int], list[tuple[str, str, str]]]:
+    """Wait until so much has been told; returns it, as receiver, alert and status."""
+
+    def wait(count: int) -> list[tuple[str, str, str]]:
+        eventually(lambda: len(webhook.summary()) >= count, 15.0, what=f"{count} alerts told")
+        return webhook.summary()
+
+    return wait
+
+
+def test_the_configuration_is_valid(amtool: str) -> None:
+    """Says amtool, of the file as it is shipped."""
+    checked = subprocess.run([amtool, "check-config", CONFIGURATION], capture_output=True, text=True, check=False)
+
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (("severity=critical",), "pager"),
+        (("severity=warning",), "channel"),
+        (("severity=critical", "team=payments"), "payments-pager"),
+        (("severity=warning", "team=payments"), "payments-channel"),
+        (("severity=critical", "team=unheard-of"), "pager"),
+    ],
+    ids=" ".join,
+)
+def test_severity_and_team_say_who_is_told(amtool: str, labels: tuple[str, ...], receiver: str) -> None:
+    """A critical alert pages, a warning goes to the channel; a team has its own of both."""
+    command = [amtool, "config", "routes", "test", f"--config.file={CONFIGURATION}", "alertname=CeleryX", *labels]
+
+    routed = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert routed.stdout.split() == [receiver]
+
+
+def test_a_message_says_what_and_where_to_look(amtool: str, tmp_path: Path) -> None:
+    """The templates name the first alert, count the others, and give the links of each."""
+    annotations = {"summary": "Queue mail grows", "description": "It does.", "runbook_url": "R", "dashboard_url": "D"}
+    alerts = [
+        {"status": "firing", "labels": {"alertname": name, "severity": "warning"}, "annotations": annotations}
+        for name in ("CeleryQueueGrowing", "CeleryTaskHung")
+    ]
+    alerts[1]["annotations"] = annotations | {"flower_url": "F"}
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps({"receiver": "channel", "status": "firing", "alerts": alerts}))
+
+    def render(template: str) -> str:
+        command = [amtool, "template", "render", f"--template.glob={TEMPLATE}", f"--template.data={data}"]
+        command += [f'--template.text={{{{ template "{template}" . }}}}']
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert render("celery.title").strip() == "[firing 2] Queue mail grows and 1 more"
+    first, second = render("celery.text").strip().split("\n\n")
+    assert first == "warning CeleryQueueGrowing: It does.\nRunbook: R\nDashboard: D"
+    assert second.endswith("Flower: F")
+
+
+def test_each_alert_is_told_once_and_so_is_its_end(
+    alertmanager: Alertmanager, told: Callable[[int], list[tuple[str, str, str]]]
+) -> None:
+    """Though Prometheus repeats it, as it does all the time."""
+    for _ in range(3):
+        alertmanager.tell(alert("CeleryWorkerStalled", worker="w1@h"))
+    first = told(1)
+    for _ in range(3):
+        alertmanager.tell(alert("CeleryWorkerStalled", worker="w1@h"))
+    alertmanager.tell(alert("CeleryWorkerStalled", worker="w1@h", resolved=True))
+
+    assert first == [("channel", "CeleryWorkerStalled", "firing")]
+    assert told(2) == [*first, ("channel", "CeleryWorkerStalled", "resolved")]
+
+
+def test_what_is_about_one_queue_is_one_message(alertmanager: Alertmanager, webhook: Webhook) -> None:
+    """And what is about another queue is another."""
+    about = [alert("CeleryQueueGrowing", queue="mail"), alert("CeleryDeadLettersGrowing", queue="mail")]
+
+    alertmanager.tell(*about, alert("CeleryQueueGrowing", queue="pay"))
+
+    eventually(lambda: len(webhook.calls) >= 2, what="two messages")
+    assert sorted(len(call.body["alerts"]) for call in webhook.calls) == [1, 2]
+
+
+def test_an_unreachable_broker_silences_the_rest(
+    alertmanager: Alertmanager, told: Callable[[int], list[tuple[str, str, str]]]
+) -> None:
+    """Of that broker; another's troubles are told."""
+    alertmanager.tell(alert("CeleryObserverBlind", broker="eu"))
+    told(1)
+    alertmanager.tell(
+        alert("CeleryAllWorkersDown", broker="eu"),
+        alert("CeleryQueueGrowing", broker="eu", queue="mail"),
+        alert("CeleryQueueGrowing", broker="us", queue="mail"),
+    )
+
+    assert told(2) == [("pager", "CeleryObserverBlind", "firing"), ("channel", "CeleryQueueGrowing", "firing")]
+    assert alertmanager.kept_back() == ["CeleryAllWorkersDown", "CeleryQueueGrowing"]
+
+
+def test_what_explains_keeps_back_what_follows(
+    alertmanager: Alertmanager, told: Callable[[int], list[tuple[str, str, str]]]
+) -> None:
+    """No worker is up: so no queue has a consumer, and each queue grows."""
+    alertmanager.tell(alert("CeleryAllWorkersDown"))
+    told(1)
+    alertmanager.tell(
+        alert("CeleryWorkerLost", worker="w1@h"),
+        alert("CeleryQueueWithoutConsumers", queue="mail"),
+        alert("CeleryQueueGrowing", queue="mail"),
+        alert("CeleryDeadLettersGrowing", queue="mail.dlq"),
+    )
+
+    assert told(2)[1:] == [("channel", "CeleryDeadLettersGrowing", "firing")]
+    assert alertmanager.kept_back() == ["CeleryQueueGrowing", "CeleryQueueWithoutConsumers", "CeleryWorkerLost"]
