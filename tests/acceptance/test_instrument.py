@@ -99,6 +99,17 @@ def test_beat_and_web_processes_report_to_the_sidecar(
     assert samples.value("celery_task_publish_seconds_count", task="shop.place_order", queue="celery") == 20
 
 
+def test_beat_logs_what_it_publishes(example: Callable[..., Example], tmp_path: Path) -> None:
+    """As workers do, in the same form."""
+    beat = example("beat", "--schedule", str(tmp_path / "schedule"), CELERY_OBSERVE_LOGS="json")
+
+    beat.wait_output("task published")
+
+    line = next(line for line in beat.output.splitlines() if "task published" in line)
+    entry = json.loads(line)
+    assert (entry["task"], entry["queue"], "worker" in entry) == ("shop.count_stock", "celery", False)
+
+
 def test_an_embedded_beat_harms_nothing(example: Callable[..., Example], tmp_path: Path) -> None:
     """`worker --beat` forks a process that closes all that it inherited, the way to us too."""
     worker = example("worker", "--beat", "--schedule", str(tmp_path / "schedule"), "--concurrency", "1")

@@ -248,7 +248,7 @@ PLAYS: dict[str, Callable[[], object]] = {
 }
 """Everything that happens to a task and runs our code, by what happens."""
 
-HANDLERS: tuple[tuple[Any, Any], ...] = instrumentation._RECEIVERS + instrumentation._LOGGING  # noqa: SLF001
+HANDLERS: tuple[tuple[Any, Any], ...] = instrumentation._RECEIVERS + instrumentation._LOGGING  # noqa: SLF001 - all that is connected
 BY_NAME = {f"{receive.__module__}.{receive.__name__}": receive for _, receive in HANDLERS}
 
 ELSEWHERE = {"_format", "_prepare", "_be_beat", "_be_embedded_beat"}
