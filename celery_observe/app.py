@@ -10,6 +10,7 @@ import msgspec
 from celery import Celery
 from celery.app.utils import find_app
 
+from celery_observe.beat import sole_entries
 from celery_observe.broker import BrokerSettings, name_and_url, url_problem
 from celery_observe.errors import AppError, SettingsError
 from celery_observe.guard import contained
@@ -89,6 +90,7 @@ def _of_app(settings: Settings, app: Celery) -> BrokerSettings:
         task_queue=settings.task_queue | {glob: queue for glob, queue in routes if glob not in settings.task_queue},
         default_queue=conf.task_default_queue if complete else None,
         queues=_queues(conf),
+        entries=sole_entries(conf.beat_schedule),
         app=None if tls or settings.transport_option else app,
         **{name: conf[name] for name in _FROM_CONF} | stated,
     )

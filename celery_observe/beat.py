@@ -5,12 +5,13 @@ Pure: the clock is an argument. Bounded: a beat that is silent is forgotten.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 from celery_observe.fact import Fact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from celery_observe.report import Clock, Due, Entries, Sent
 
@@ -68,6 +69,16 @@ def ailments(report: Clock) -> list[str]:
         return []
     age = report.timestamp - report.ticked
     return [f"has not ticked for {age:.0f} s"] if age > max(2 * report.max_interval, _LEAST_STUCK) else []
+
+
+def sole_entries(schedule: Mapping[str, Any]) -> dict[str, str]:
+    """Return the entry of each task that no other entry names; of others one cannot tell for which they were sent.
+
+    ``schedule`` is Celery's ``beat_schedule``: of mappings, or of ``ScheduleEntry``.
+    """
+    tasks = {name: each.get("task") if isinstance(each, dict) else each.task for name, each in schedule.items()}
+    named = Counter(tasks.values())
+    return {task: name for name, task in tasks.items() if task and named[task] == 1}
 
 
 class _Beat:

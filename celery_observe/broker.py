@@ -47,6 +47,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the app sends tasks that no route matches; None without an app."""
     queues: tuple[str, ...] = ()
     """The queues that the app declares."""
+    entries: dict[str, str] = {}
+    """Task → the entry of the app's `beat_schedule`, of tasks that one entry alone names."""
     app: Any = None
     """The user's `celery.Celery`, if it talks to this broker as it stands."""
 

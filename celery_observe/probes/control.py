@@ -40,6 +40,8 @@ class Question(NamedTuple):
     command: str
     workers: Collection[str] | None = None
     arguments: Mapping[str, Any] = {}
+    pattern: str | None = None
+    """Only for nodes whose names match this (glob), workers or not."""
 
 
 class RemoteControl:
@@ -59,7 +61,13 @@ class RemoteControl:
         Returns as soon as whom a question is for have answered it, where it is for all: the `expected` ones. Without
         these all have the whole timeout. Raises ProbeError.
         """
-        inbox = _Inbox(questions, expected)
+        return self._enquire(_Inbox(questions, expected)).replies
+
+    def count(self, question: Question) -> int:
+        """Return how many answers came within the timeout; more than nodes, if two share a name. Raises ProbeError."""
+        return self._enquire(_Inbox([question], None)).taken
+
+    def _enquire(self, inbox: _Inbox) -> _Inbox:
         connection = self._app.connection_for_write(
             connect_timeout=_CONNECT_TIMEOUT, transport_options=_timeouts(self._broker.transport)
         )
@@ -71,7 +79,7 @@ class RemoteControl:
         except errors as error:
             reason = mask_text(str(error)) or type(error).__name__
             raise ProbeError(f"{self._broker.masked_url}: workers cannot be asked: {reason}") from error
-        return inbox.replies
+        return inbox
 
     def _broadcast(self, connection: Any, inbox: _Inbox) -> None:
         channel = connection.default_channel
@@ -105,8 +113,8 @@ class RemoteControl:
                 "method": question.command,
                 "arguments": dict(question.arguments),
                 "destination": None if question.workers is None else sorted(question.workers),
-                "pattern": None,
-                "matcher": None,
+                "pattern": question.pattern,
+                "matcher": question.pattern and "glob",
                 "ticket": ticket,
                 "reply_to": {"exchange": mailbox.reply_exchange.name, "routing_key": self._address},
             }
@@ -120,6 +128,8 @@ class _Inbox:
     def __init__(self, questions: Sequence[Question], expected: Collection[str] | None) -> None:
         self.tickets = {str(uuid.uuid4()): each for each in questions if each.workers is None or each.workers}
         self.replies: Replies = {question.command: {} for question in questions}
+        self.taken = 0
+        """Answers."""
         self._expected = expected
 
     def take(self, body: Any, message: Any) -> None:
@@ -127,6 +137,7 @@ class _Inbox:
         question = self.tickets.get(message.headers.get("ticket"))
         if question is not None and isinstance(body, dict):
             self.replies[question.command].update(body)
+            self.taken += 1
 
     @property
     def complete(self) -> bool:

@@ -33,7 +33,7 @@ class Beat(Served, Process):
         conf: Celery settings on top of the app's own.
     """
 
-    def __init__(  # noqa: PLR0913  one argument for each thing that a beat can be told
+    def __init__(
         self,
         folder: Path,
         broker: str,
