@@ -10,6 +10,7 @@ limit, though it is an ``Exception``: it strikes wherever the child happens to b
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -78,13 +79,19 @@ def handler(call: Callable[..., None], *, amid_task: bool = False) -> Callable[.
             if not reporter.off:
                 call(**named)
         except SoftTimeLimitExceeded:
-            reporter.errors += 1
+            _confess()
             if amid_task:
                 interruption.repeat()
         except Exception:
-            reporter.errors += 1
+            _confess()
 
     return receive
+
+
+def _confess() -> None:
+    reporter.errors += 1
+    with suppress(Exception):  # then it is told with the next report
+        reporter.confess()
 
 
 def watched(call: Callable[..., R], tell: Callable[..., None]) -> Callable[..., R]:

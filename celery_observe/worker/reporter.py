@@ -88,6 +88,16 @@ class Reporter:
                 self.dropped += dropped + 1
                 self.errors += errors
 
+    def confess(self) -> None:
+        """Tell at once of handlers that failed: whoever's handlers fail may have nothing else to tell."""
+        errors, self.errors = self.errors, 0
+        told = False
+        try:
+            told = self._write(encode([Loss(time.time(), self.hostname, errors=errors)]))
+        finally:
+            if not told:
+                self.errors += errors
+
     def _write(self, body: bytes) -> bool:
         """Say whether the message got through, if need be to a sidecar that has been started anew."""
         sock = self._socket or self._connect()

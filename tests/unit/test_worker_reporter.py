@@ -70,6 +70,33 @@ def test_handlers_that_failed_are_told(reading: tuple[Reporter, socket.socket]) 
     assert arrived(reader) == [REPORT, Loss(1.0, "w@h", errors=3)]
 
 
+def test_a_failure_can_be_told_without_a_report(reading: tuple[Reporter, socket.socket]) -> None:
+    """And is kept if nobody takes it."""
+    reporter, reader = reading
+    reporter.errors = 2
+
+    reporter.confess()
+    told = [report for report in arrived(reader) if isinstance(report, Loss)]
+    reader.close()
+    reporter.errors = 3
+    reporter.confess()
+
+    assert [(report.errors, report.dropped) for report in told] == [(2, 0)]
+    assert (reporter.errors, reporter.dropped) == (3, 0)
+
+
+def test_what_cannot_be_encoded_is_dropped_and_forgets_nothing(reading: tuple[Reporter, socket.socket]) -> None:
+    """What was dropped before it is still to be told."""
+    reporter, reader = reading
+    reporter.errors, reporter.dropped = 1, 4
+
+    with pytest.raises(UnicodeEncodeError):
+        reporter.send(Refusal(1.0, "lone surrogate: \ud800"))
+    reporter.send(REPORT)
+
+    assert arrived(reader) == [REPORT, Loss(1.0, "w@h", dropped=5, errors=1)]
+
+
 def test_a_reader_that_is_gone_drops(reading: tuple[Reporter, socket.socket]) -> None:
     """For ever: a pair has no other end."""
     reporter, reader = reading
