@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ class Beat(Served, Process):
         scheduler: its class.
         app: what `-A` names.
         instrument: the settings that `instrument` is called with.
-        python: interpreter of the environment whose Celery is to be run.
+        packages: a folder whose packages come before those of this environment, such as another Celery.
         conf: Celery settings on top of the app's own.
     """
 
@@ -42,7 +44,7 @@ class Beat(Served, Process):
         scheduler: str = PERSISTENT,
         app: str = "apps.instrumented",
         instrument: dict[str, Any] | None = None,
-        python: str = sys.executable,
+        packages: Path | None = None,
         **conf: Any,
     ) -> None:
         first = free_port()
@@ -50,9 +52,9 @@ class Beat(Served, Process):
         self.folder = folder / f"beat-{self.port}"
         self.folder.mkdir()
         self.serves = app == "apps.instrumented" and "sidecar" not in (instrument or {})
-        command = [python, "-P", "-m", "celery", "-A", app, "beat", "-S", scheduler, "-l", "INFO", "--pidfile="]
+        command = [sys.executable, "-P", "-m", "celery", "-A", app, "beat", "-S", scheduler, "-l", "INFO", "--pidfile="]
         environment = {
-            "PYTHONPATH": str(TESTS),
+            "PYTHONPATH": os.pathsep.join(map(str, filter(None, (TESTS, packages)))),
             "SAMPLE_BROKER": broker,
             "SAMPLE_CONF": json.dumps({"redbeat_redis_url": broker, **conf, "beat_schedule": schedule}),
             "SAMPLE_INSTRUMENT": json.dumps({"port": first, **(instrument or {})}),
@@ -60,6 +62,13 @@ class Beat(Served, Process):
         if scheduler == DATABASE:
             environment |= {"DJANGO_SETTINGS_MODULE": "apps.django_settings", "DJANGO_DATABASE": str(folder / "django")}
         super().__init__(f"beat-{self.port}", [*command, *arguments], self.folder, environment)
+
+    def start(self) -> None:
+        """Start it, with a database if it needs one."""
+        if "DJANGO_DATABASE" in self.env:
+            migrate = [sys.executable, "-P", "-m", "django", "migrate", "--verbosity", "0"]
+            subprocess.run(migrate, env=self.env, cwd=self.folder, check=True)
+        super().start()
 
     def wait_ready(self) -> None:
         """Wait until it says that it runs and, unless it has a sidecar, serves that it does."""

@@ -22,6 +22,11 @@ def interpreter(version: str) -> str:
     return str(home / "bin" / "python")
 
 
+def packages(version: str) -> Path:
+    """Its packages, to be put before those of this environment: what is instrumented needs both."""
+    return Path(interpreter(version)).parents[1] / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+
+
 def _make(home: Path, version: str) -> None:
     venv.create(home, clear=True)
     pip = [
