@@ -46,6 +46,7 @@ from celery_observe.fact import (
 from celery_observe.progress import seconds_blocked, seconds_by_state
 from celery_observe.report import (
     AnyReport,
+    Arrival,
     Beat,
     Clock,
     Due,
@@ -202,12 +203,18 @@ class Journal:
             self._emit(PublishTimed(task, queue, report.hostname, report.seconds))
 
     def _received(self, report: Reception, _at: Instant) -> None:
-        task, queue = self._label_of(report.name), report.queue or UNKNOWN
-        self._emit(Received(task, queue, report.hostname))
-        if report.redelivered:
-            self._emit(Redelivered(task, queue, report.hostname))
-        if report.priority is not None:
-            self._emit(Prioritised(queue, str(report.priority)))
+        for each in report.arrivals:
+            for fact in self._facts_of(each, report.hostname):
+                for _ in range(each.count):
+                    self._emit(fact)
+
+    def _facts_of(self, arrival: Arrival, worker: str) -> Iterator[Fact]:
+        task, queue = self._label_of(arrival.name), arrival.queue or UNKNOWN
+        yield Received(task, queue, worker)
+        if arrival.redelivered:
+            yield Redelivered(task, queue, worker)
+        if arrival.priority is not None:
+            yield Prioritised(queue, str(arrival.priority))
 
     def _executed(self, report: Execution, at: Instant) -> None:
         key = report.uuid, report.retries

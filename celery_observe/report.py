@@ -17,9 +17,13 @@ from celery_observe.fact import Cause, Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MOST_ARRIVALS = 50_000
+"""Messages that a worker remembers until it tells of them, a second later."""
+
 _Name = Annotated[str, msgspec.Meta(max_length=512)]
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Few = Annotated[int, msgspec.Meta(ge=0, le=MOST_ARRIVALS)]
 _Priority = Annotated[int, msgspec.Meta(ge=0, le=255)]
 _Time = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 _Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -27,7 +31,7 @@ _Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 MAX_BYTES = 256 * 1024
 """A datagram above this many bytes is cut."""
 LISTED_AT_ONCE = 200
-"""Running tasks that one report names."""
+"""Running tasks, or kinds of messages, that one report names."""
 
 
 class Report(msgspec.Struct, tag_field="type", omit_defaults=True, gc=False):
@@ -37,13 +41,20 @@ class Report(msgspec.Struct, tag_field="type", omit_defaults=True, gc=False):
     hostname: _Name
 
 
-class Reception(Report, tag="received"):
-    """A worker took a message for a task."""
+class Arrival(msgspec.Struct, omit_defaults=True, gc=False):
+    """A worker took so many messages that have this in common."""
 
     name: _Name
     queue: _Name | None = None
     priority: _Priority | None = None
     redelivered: bool = False
+    count: _Few = 1
+
+
+class Reception(Report, tag="received"):
+    """What a worker has taken from the broker since it last told."""
+
+    arrivals: Annotated[list[Arrival], msgspec.Meta(max_length=LISTED_AT_ONCE)]
 
 
 class Execution(Report, tag="executed"):

@@ -19,8 +19,8 @@ from celery_observe.report import MAX_BYTES
 
 MAX_CONNECTIONS = 1024
 BACKLOG = 512
-GATHER = 0.02
-"""Seconds to wait for more once something has come: a busy worker wakes this thread fifty times a second at most."""
+GATHER = 0.05
+"""Seconds to wait for more once something has come: a busy worker wakes this thread twenty times a second at most."""
 BUFFER = 4 * 1024 * 1024
 """Bytes of reports that may wait to be read; the kernel grants no more than ``net.core.wmem_max`` twice."""
 _TAKEN_AT_ONCE = 4096

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery import __version__
 from celery.worker import state
 
-from celery_observe.report import LISTED_AT_ONCE, Beat, Limit, Listing, Running
+from celery_observe.report import LISTED_AT_ONCE, Beat, Limit, Listing, Reception, Running
+from celery_observe.worker.consumer import arrivals
 from celery_observe.worker.headers import PUBLISHED, RECEIVED
 from celery_observe.worker.queues import queue_names
 
@@ -24,14 +25,18 @@ if TYPE_CHECKING:
     from celery_observe.worker.children import Children
     from celery_observe.worker.pulse import Pulse
 
+T = TypeVar("T")
+
 
 def census(worker: Any, pulse: Pulse, children: Children, *, leaving: bool = False) -> Iterator[AnyReport]:
-    """Yield what is to be reported of a ``WorkController``: what it executes, and then itself."""
+    """Yield what is to be reported of a ``WorkController``: what it took, what it executes, and then itself."""
     now = time.time()
+    for kinds in _parts(arrivals()):
+        yield Reception(now, worker.hostname, kinds)
     active = [request for reference in tuple(state.active_requests.data) if (request := reference()) is not None]
     running = [_running(request) for request in active if request.time_start is not None]
-    for start in range(0, len(running), LISTED_AT_ONCE):
-        yield Listing(now, worker.hostname, running[start : start + LISTED_AT_ONCE])
+    for part in _parts(running):
+        yield Listing(now, worker.hostname, part)
     consumer = worker.consumer
     yield Beat(
         timestamp=now,
@@ -56,6 +61,10 @@ def census(worker: Any, pulse: Pulse, children: Children, *, leaving: bool = Fal
         spawned=children.spawned,
         exits=children.exits(),
     )
+
+
+def _parts(listed: list[T]) -> Iterator[list[T]]:
+    return (listed[start : start + LISTED_AT_ONCE] for start in range(0, len(listed), LISTED_AT_ONCE))
 
 
 def _running(request: Any) -> Running:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Reject
 
 from celery_observe.fact import Cause, Outcome
-from celery_observe.report import Execution, Reception, Refusal
+from celery_observe.report import MOST_ARRIVALS, Arrival, Execution, Refusal
 from celery_observe.worker import executions, logs
 from celery_observe.worker.guard import harmless
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
@@ -27,25 +28,29 @@ _requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 """The requests that this worker holds, by task id: Celery forgets one before it tells of its failure."""
 
 
+_arrived: deque[tuple[str, str | None, int | None, bool]] = deque()
+"""The messages that were taken and not told of yet: task, queue, priority, whether redelivered."""
+
+
 def received(request: Any, **_: Any) -> None:
-    """Report a message for a task, and note when it came."""
-    now = time.time()
-    request.request_dict[RECEIVED] = now
+    """Remember a message for a task, and when it came."""
+    request.request_dict[RECEIVED] = time.time()
     _requests[request.id] = request
-    info = request.delivery_info
-    priority = info.get("priority")
-    reporter.send(
-        Reception(
-            timestamp=now,
-            hostname=request.hostname,
-            name=request.name,
-            queue=queue_names.of(info),
-            priority=priority if isinstance(priority, int) and 0 <= priority <= 255 else None,  # noqa: PLR2004 - an octet
-            redelivered=bool(info.get("redelivered")),
-        )
-    )
     if request.task.acks_late:
         _watch_rejection(request)
+    if len(_arrived) >= MOST_ARRIVALS:
+        reporter.dropped += 1
+        return
+    info = request.delivery_info
+    priority = info.get("priority")
+    octet = priority if isinstance(priority, int) and 0 <= priority <= 255 else None  # noqa: PLR2004 - an octet
+    _arrived.append((request.name, queue_names.of(info), octet, bool(info.get("redelivered"))))
+
+
+def arrivals() -> list[Arrival]:
+    """Return what was received since the last time; from another thread, which one ``popleft`` each allows."""
+    counts = Counter(_arrived.popleft() for _ in range(len(_arrived)))
+    return [Arrival(*kind, count) for kind, count in counts.items()]
 
 
 def _watch_rejection(request: Any) -> None:

@@ -93,6 +93,8 @@ def _prepare(sender: Any, **_: Any) -> None:
     if settings is None:
         return
     context.binding.settle(logging=logs.lines.on)
+    if not context.binding.wanted:
+        _leave_out(logs.introduce, context.restore)
     from celery_observe.worker import commands, progress, resident  # noqa: F401, PLC0415 - publishers do without
 
     progress.watch()
@@ -105,6 +107,13 @@ def _prepare(sender: Any, **_: Any) -> None:
     sender.app.steps["worker"].add(_step_for(guest))
     sender.app.steps["consumer"].add(guest.pulse.step())
     signals.worker_shutdown.connect(told(lambda **_: guest.stop()), weak=False)
+
+
+def _leave_out(*calls: Callable[..., None]) -> None:
+    """Disconnect what has nothing to do in this worker: each receiver of a signal takes its time of every task."""
+    for signal, receiver in _RECEIVERS:
+        if getattr(receiver, "__wrapped__", None) in calls:
+            signal.disconnect(receiver)
 
 
 def _step_for(guest: Resident) -> type[bootsteps.StartStopStep]:

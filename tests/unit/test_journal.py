@@ -32,6 +32,7 @@ from celery_observe.fleet import Fleet, Instant
 from celery_observe.journal import Journal
 from celery_observe.report import (
     AnyReport,
+    Arrival,
     Beat,
     Execution,
     Labelling,
@@ -262,11 +263,11 @@ def test_a_long_task_is_not_unobserved(desk: Desk) -> None:
     assert sum(fact.count for fact in desk.told(Unobserved)) == 0
 
 
-def test_a_message_is_received_with_its_priority(desk: Desk) -> None:
-    """And whether it was delivered before."""
-    desk.tell(Reception(1.0, NODE, "t", "q", 5, redelivered=True))
+def test_messages_are_received_with_their_priority(desk: Desk) -> None:
+    """And whether they were delivered before."""
+    desk.tell(Reception(1.0, NODE, [Arrival("t", "q", 5, redelivered=True), Arrival("t", "q", count=2)]))
 
-    assert desk.told(Received) == [Received("t", "q", NODE)]
+    assert desk.told(Received) == [Received("t", "q", NODE)] * 3
     assert desk.told(Redelivered) == [Redelivered("t", "q", NODE)]
 
 
@@ -380,7 +381,7 @@ def test_a_task_is_counted_under_its_label() -> None:
     """In all that is told of it."""
     desk = Desk(label_of=str.upper)
 
-    desk.tell(execution(), Reception(1.0, NODE, "t"), Publication(1.0, NODE, "t"), listing(12.0, "z"))
+    desk.tell(execution(), Reception(1.0, NODE, [Arrival("t")]), Publication(1.0, NODE, "t"), listing(12.0, "z"))
     desk.tell(beat(12.0, listed=1, active=1, processed=2))
 
     assert {fact.task for fact in desk.facts if hasattr(fact, "task")} == {"T"}

@@ -18,8 +18,8 @@ from kombu.exceptions import EncodeError
 from celery_observe import instrument
 from celery_observe.cause import Failure
 from celery_observe.fact import Cause, Outcome
-from celery_observe.report import AnyReport, Execution, Publication
-from celery_observe.worker import commands, executions, publisher
+from celery_observe.report import AnyReport, Arrival, Execution, Publication
+from celery_observe.worker import commands, consumer, executions, publisher
 from celery_observe.worker.children import Children
 from celery_observe.worker.guard import handler, harmless
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
@@ -90,6 +90,51 @@ def test_names_that_are_remembered_are_bounded(names: QueueNames) -> None:
 def test_a_message_without_delivery_info_has_no_queue(names: QueueNames) -> None:
     """Such as that of an eager task."""
     assert names.of(None) is None
+
+
+# -- receiving
+
+
+def receive(*priorities: Any, redelivered: bool = False) -> None:
+    """Hand over messages of these priorities."""
+    for priority in priorities:
+        info = {"exchange": "", "routing_key": "q", "priority": priority, "redelivered": redelivered}
+        task = SimpleNamespace(acks_late=False)
+        consumer.received(FakeRequest(id="a", name="t", task=task, delivery_info=info, request_dict={}))
+
+
+class FakeRequest(SimpleNamespace):
+    """One that can be referred to weakly."""
+
+    __hash__ = object.__hash__
+
+
+def test_messages_that_have_all_in_common_are_told_of_together(sent: list[AnyReport]) -> None:
+    """Once, and not before they are asked for."""
+    consumer.arrivals()
+
+    receive(0, 0, 3, 256, "high")
+    receive(0, redelivered=True)
+
+    assert consumer.arrivals() == [
+        Arrival("t", "q", 0, count=2),
+        Arrival("t", "q", 3),
+        Arrival("t", "q", count=2),
+        Arrival("t", "q", 0, redelivered=True),
+    ]
+    assert not consumer.arrivals()
+    assert not sent
+
+
+def test_messages_that_nobody_asks_for_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not remembered is counted as a report that was dropped."""
+    monkeypatch.setattr(consumer, "MOST_ARRIVALS", 3)
+    monkeypatch.setattr(reporter, "dropped", 0)
+
+    receive(*[0] * 5)
+
+    assert consumer.arrivals() == [Arrival("t", "q", 0, count=3)]
+    assert reporter.dropped == 2
 
 
 # -- publishing
