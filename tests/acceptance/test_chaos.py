@@ -5,6 +5,8 @@ Every function of the signal module is sabotaged in turn, found by reading the s
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import tempfile
 import time
@@ -17,6 +19,7 @@ import pytest
 
 import celery_observe
 from apps.sabotaged import Trial, functions_of
+from services.instrumented import Instrumented
 from services.redis import Redis
 from services.trial import Guinea, Outcome
 from services.waiting import eventually
@@ -162,6 +165,23 @@ def test_clients_that_never_read_are_no_matter(attempt: Try, bare: Any) -> None:
         assert worker.end() == expected
     assert time.monotonic() - began < 2 * SLOWER
     assert worker.seconds < seconds + SLOWER
+
+
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+def test_a_process_apart_that_hangs_is_no_matter(
+    redis_server: Redis, processes: ExitStack, tmp_path: Path, pool: str
+) -> None:
+    """The one that serves for a pool of greenlets."""
+    worker = processes.enter_context(Instrumented(tmp_path, redis_server.url, pool=pool))
+    apart = int(Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text())
+    os.kill(apart, signal.SIGSTOP)
+    processes.callback(os.kill, apart, signal.SIGKILL)
+
+    for number in range(600):
+        worker.send("add", number, 2)
+
+    eventually(lambda: worker.output.count(" succeeded in ") == 600, 20.0)
+    assert worker.terminate() == 0
 
 
 @pytest.mark.parametrize("spare", [8, 32])

@@ -81,7 +81,7 @@ def test_each_pool_of_each_celery_is_recorded() -> None:
 
 def test_what_is_sent_is_handled(recording: Recording) -> None:
     """Or not needed."""
-    handled = {signal.name for signal, _ in instrumentation._RECEIVERS}  # noqa: SLF001
+    handled = {signal.name for signal, _ in instrumentation._RECEIVERS}  # noqa: SLF001 - all that we handle
 
     assert {told.name for play in recording.plays.values() for told in play} <= handled | UNUSED
 

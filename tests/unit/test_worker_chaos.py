@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+import gevent
 import pytest
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import SoftTimeLimitExceeded, WorkerLostError
@@ -346,7 +347,9 @@ def test_nonsense_does_not_raise(name: str) -> None:
     BY_NAME[name](sender=object(), signal=None)
 
 
-@pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize(
+    "exception", [SystemExit, KeyboardInterrupt, GeneratorExit, gevent.Timeout, gevent.GreenletExit]
+)
 def test_what_is_not_ours_passes(exception: type[BaseException], heard: socket.socket) -> None:
     """Who ends a process from within a handler of ours ends it."""
     with Strike() as watched:
