@@ -187,6 +187,15 @@ def test_a_walk_finds_tables_dead_letters_and_orphans() -> None:
     assert (keys.exchanges(), keys.lists(), keys.orphans) == ([], set(), 0)
 
 
+def test_the_list_of_a_priority_is_no_queue_of_its_own() -> None:
+    """A dead letter with a priority belongs to the dead-letter queue."""
+    keys = Keyspace(names(), "p:", ["", ":1", ":9"])
+
+    keys.take(0, [b"p:x.dlq", b"p:x.dlq:9", b"p:y.dlq:1", b"p:z.dlq:2"])
+
+    assert keys.lists() == {"x.dlq", "y.dlq", "z.dlq:2"}
+
+
 # -- unacked
 
 

@@ -19,9 +19,11 @@ _GLOB = re.compile(r"([*?\[\]\\])")
 class Keyspace:
     """What was found in the last whole walk and in the one under way."""
 
-    def __init__(self, names: QueueNames, prefix: str) -> None:
+    def __init__(self, names: QueueNames, prefix: str, endings: Iterable[str] = ()) -> None:
         self._names = names
         self._prefix = prefix
+        self._ending = re.compile("|".join(f"{re.escape(ending)}$" for ending in endings))
+        """What tells the key of a step of priority from the name of its queue."""
         self.pattern = _GLOB.sub(r"\\\1", prefix) + "*"
         """What the keys of this broker match."""
         self.cursor = 0
@@ -37,7 +39,7 @@ class Keyspace:
         return sorted(set().union(*self._exchanges))
 
     def lists(self) -> set[str]:
-        """Return the keys that are named like a dead-letter queue."""
+        """Return the queues that are named like a dead-letter queue."""
         return set().union(*self._lists)
 
     def key_of(self, exchange: str) -> str:
@@ -69,7 +71,7 @@ class Keyspace:
         elif self._names.is_event_or_mailbox(key):
             _keep(self._orphans, key)
         elif self._names.is_dead_letter(key):
-            _keep(self._lists[1], key)
+            _keep(self._lists[1], self._ending.sub("", key))
 
 
 def _keep(found: set[str], name: str) -> None:

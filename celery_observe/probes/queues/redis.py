@@ -52,8 +52,12 @@ class _Layout(NamedTuple):
 
     def lists(self, queue: str) -> list[str]:
         """Return the keys of a queue, one for each step of priority (`Channel._q_for_pri`)."""
-        name = f"{self.prefix}{queue}"
-        return [f"{name}{self.separator}{step}" if step else name for step in self.steps]
+        return [f"{self.prefix}{queue}{ending}" for ending in self.endings]
+
+    @property
+    def endings(self) -> list[str]:
+        """What the keys of a queue end with, one for each step of priority; nothing for the first."""
+        return [f"{self.separator}{step}" if step else "" for step in self.steps]
 
 
 class _Depth(NamedTuple):
@@ -99,7 +103,7 @@ class RedisQueues(QueuesProbe):
         channel = self._connection.transport.Channel
         self._layout = _layout(channel, broker.transport_options)
         self._bindings = Bindings(self._layout.separator)
-        self._keyspace = Keyspace(self._names, self._layout.prefix)
+        self._keyspace = Keyspace(self._names, self._layout.prefix, self._layout.endings)
         self._unacked = Unacked(self._layout.visibility_timeout, self._bindings.queues_of)
         self._client: Redis | None = None
 
