@@ -98,6 +98,11 @@ class Child(msgspec.Struct, frozen=True):
     farewell: signal.Signals
     """What makes it end in an orderly way."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is dead."""
+        return self.process.poll() is not None
+
     def check(self) -> None:
         """Raise DemoError, with the end of its log, unless it lives."""
         code = self.process.poll()
@@ -119,7 +124,7 @@ class Children:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
-        self._children: list[Child] = []
+        self._children: dict[str, Child] = {}
         self._group = 0
 
     def __enter__(self) -> Self:
@@ -128,12 +133,20 @@ class Children:
         self._group = self._start("guardian", command, stdin=subprocess.PIPE).process.pid
         return self
 
-    def start(self, name: str, command: Sequence[str], farewell: signal.Signals = signal.SIGTERM) -> None:
-        """Start a child; what it prints goes to its log in the folder."""
-        self._start(name, command, farewell, stdin=subprocess.DEVNULL)
+    def start(
+        self, name: str, command: Sequence[str], farewell: signal.Signals = signal.SIGTERM, **variables: str
+    ) -> Child:
+        """Start a child, in place of a dead one of its name; what it prints goes to its log in the folder."""
+        return self._start(name, command, farewell, stdin=subprocess.DEVNULL, **variables)
 
     def _start(
-        self, name: str, command: Sequence[str], farewell: signal.Signals = signal.SIGTERM, *, stdin: int
+        self,
+        name: str,
+        command: Sequence[str],
+        farewell: signal.Signals = signal.SIGTERM,
+        *,
+        stdin: int,
+        **variables: str,
     ) -> Child:
         path = self.folder / f"{name.replace(' ', '-')}.log"
         with path.open("wb") as log:
@@ -143,11 +156,11 @@ class Children:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=self._environment,
+                env={**self._environment, **variables},
                 process_group=self._group,
             )
-        self._children.append(Child(name, process, path, farewell))
-        return self._children[-1]
+        self._children[name] = Child(name, process, path, farewell)
+        return self._children[name]
 
     def check(self) -> None:
         """Make sure that every child lives.
@@ -155,15 +168,16 @@ class Children:
         Raises:
             DemoError: one does not.
         """
-        for child in self._children:
+        for child in self._children.values():
             child.check()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the children, the broker after those that need it; kill what is left of the group; reap."""
-        _end([child for child in self._children if child.name not in {"guardian", "broker"}], seconds=4.0)
-        _end([child for child in self._children if child.name == "broker"], seconds=1.0)
+        """End the children, the server after those that need it; kill what is left of the group; reap."""
+        servers = {"guardian", "valkey"}
+        _end([child for name, child in self._children.items() if name not in servers], seconds=4.0)
+        _end([child for name, child in self._children.items() if name == "valkey"], seconds=1.0)
         self._kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -173,7 +187,7 @@ class Children:
         except ProcessLookupError:
             return
         finally:
-            for child in self._children:
+            for child in self._children.values():
                 child.process.communicate()
         _wait_for_group(self._group, seconds=2.0)
 

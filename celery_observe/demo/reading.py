@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -32,13 +32,19 @@ def fetch(host: str, port: int, path: str) -> tuple[int, str]:
 
 
 class Reading:
-    """The samples of a page in the Prometheus text format, by name."""
+    """The samples of a page in the Prometheus text format, by name.
 
-    def __init__(self, text: str) -> None:
+    With `relabel`, values of labels are replaced as they are read: what gets the same is summed.
+    """
+
+    def __init__(self, text: str, relabel: Mapping[str, Callable[[str], str]] | None = None) -> None:
         self._samples: defaultdict[str, list[Sample]] = defaultdict(list)
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                self._samples[sample.name].append(sample)
+                changed = {
+                    label: new(sample.labels[label]) for label, new in (relabel or {}).items() if label in sample.labels
+                }
+                self._samples[sample.name].append(sample._replace(labels=sample.labels | changed))
 
     def _select(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
         for sample in self._samples.get(name, ()):
@@ -48,6 +54,10 @@ class Reading:
     def total(self, family: Family, **labels: str) -> float:
         """Return the sum of the samples with these labels; 0 when there are none, as PromQL's `sum or 0`."""
         return sum(sample.value for sample in self._select(family.name, labels))
+
+    def count(self, family: Family, **labels: str) -> int:
+        """Return how often something was observed in the series of a histogram that have these labels."""
+        return int(sum(sample.value for sample in self._select(f"{family.name}_count", labels)))
 
     def by(self, family: Family, label: str, **labels: str) -> Counter[str]:
         """Return the sums of the samples with these labels, by the values of one more."""

@@ -1,8 +1,7 @@
-"""The demo from its first child to its last: starts them, plays the load, shows what the exporter says."""
+"""The demo from its first child to its last: starts them, plays the load, shows what the observers say."""
 
 from __future__ import annotations
 
-import http.client
 import math
 import signal
 import sys
@@ -12,31 +11,34 @@ from collections.abc import Callable, Iterator
 from kombu.exceptions import OperationalError
 
 from celery_observe.broker import url_problem
-from celery_observe.demo import broker
+from celery_observe.demo import broker, valkey
 from celery_observe.demo.load import Load, Shop, plan
+from celery_observe.demo.observer import Observer
 from celery_observe.demo.processes import LOOPBACK, Children, Pause, free_port, is_free, stoppable
-from celery_observe.demo.reading import Reading, fetch
-from celery_observe.demo.shop import QUEUES, app
+from celery_observe.demo.shop import app
+from celery_observe.demo.shop.routing import DEAD_LETTERS, QUEUES
 from celery_observe.demo.summary import Summary, summarise
 from celery_observe.demo.terminal import Terminal
 from celery_observe.errors import DemoError
 from celery_observe.masking import mask_text, mask_url
-from celery_observe.metrics import observer, tasks
+from celery_observe.metrics import observer, progress, queues, tasks, workers
 from celery_observe.settings import environment
 
+_APP = "celery_observe.demo.shop"
 _PORT = 9808
 _SEED = 1
-_TASKS_PER_SECOND = 8.0
-_SLOTS = {"high": 2, "default": 3, "low": 3}
+_VISITS_PER_SECOND = 3.0
 _TICK = 0.05
 _READ_EVERY = 1.0
-_READY_WITHIN = 30.0
-_SETTLED_WITHIN = 15.0
+_READY_WITHIN = 45.0
+_SETTLED_WITHIN = 20.0
+_AGREED_WITHIN = 3.0
 
 _INTRODUCTION = f"""
-  metrics    {{url}}/metrics
-  readiness  {{url}}/readyz
-  overview   {{url}}/
+  metrics    {{exporter}}/metrics   from events, the broker and remote control
+  sidecar    {{sidecar}}/metrics   what only workers and beat themselves know
+  readiness  {{exporter}}/readyz
+  overview   {{exporter}}/
   broker     {{broker}}
   logs       {{logs}}
 
@@ -45,7 +47,11 @@ What to look at in /metrics:
   {tasks.FAILURES.name:38} by exception and cause, such as a time limit
   {tasks.RUNTIME.name:38} of failed, retried and terminated attempts too
   {tasks.QUEUE_WAIT.name:38} how long tasks waited once they were due
+  {queues.WAITING.name:38} by priority
   {observer.TASKS_UNOBSERVED.name:38} what was missed: at 0, believe the rest
+and in the sidecar's:
+  {workers.RATE_LIMITED.name:38} how many tasks wait for their rate limit
+  {progress.RATIO.name:38} how far those tasks are that tell it
 
 Ctrl-C ends it.
 """
@@ -54,23 +60,29 @@ Ctrl-C ends it.
 def run(*, given_broker: str | None, given_port: int | None, duration: float | None) -> int:
     """Do what `celery_observe.demo.run` says."""
     terminal = Terminal(sys.stdout)
-    port = _choose_port(given_port, terminal)
-    url = given_broker or f"redis://{LOOPBACK}:{free_port()}/0"
+    exporter = _exporter(given_port, terminal)
+    server = f"redis://{LOOPBACK}:{free_port()}"
+    url = given_broker or f"{server}/0"
     if problem := url_problem(url):
         raise DemoError(f"--broker: {problem}")
     broker.connect(app, url)
     # Not by arguments, which every user of a machine may read of every process.
-    variables = environment(CELERY_BROKER_URL=url, CELERY_OBSERVE_BROKER=url)
+    variables = environment(CELERY_BROKER_URL=url, CELERY_RESULT_BACKEND=f"{server}/1")
     with stoppable() as pause, Children(variables) as children:
-        stage = Stage(url=url, port=port, pause=pause, children=children, terminal=terminal)
+        stage = Stage(exporter=exporter, pause=pause, children=children, terminal=terminal)
         try:
-            if stage.prepare(embedded=given_broker is None):
+            if stage.prepare(server, given_broker):
                 stage.play(duration)
         except OperationalError as error:
             pause(1.0)  # what ran the server notices its death within half a second
             children.check()
             raise DemoError(f"the broker {mask_url(url)} does not answer: {mask_text(str(error))}") from error
     return 0
+
+
+def _exporter(given_port: int | None, terminal: Terminal) -> Observer:
+    app_and_pace = ["--app", _APP, "--queue-interval", "2", "--inspect-interval", "5"]
+    return Observer("exporter", app_and_pace, port=_choose_port(given_port, terminal), asked_for=bool(given_port))
 
 
 def _choose_port(given: int | None, terminal: Terminal) -> int:
@@ -89,27 +101,40 @@ def _choose_port(given: int | None, terminal: Terminal) -> int:
 class Stage:
     """One run: its children, its load, and what is shown of it."""
 
-    def __init__(self, *, url: str, port: int, pause: Pause, children: Children, terminal: Terminal) -> None:
-        self._url = url
-        self._port = port
+    def __init__(self, *, exporter: Observer, pause: Pause, children: Children, terminal: Terminal) -> None:
+        self._exporter = exporter
+        self._socket = f"unix://{children.folder}/observe.sock"
+        told = ["--listen", self._socket, "--families", "process", "--label-names", "tier"]
+        self._sidecar = Observer("sidecar", told, port=free_port())
         self._pause = pause
         self._children = children
         self._terminal = terminal
 
-    def prepare(self, *, embedded: bool) -> bool:
-        """Start broker, exporter and workers, and introduce them; return False when stopped meanwhile."""
-        self._terminal.say("Starting a broker, an exporter and three workers …")
-        if embedded:
-            port = int(self._url.rpartition(":")[2].partition("/")[0])
-            self._children.start("broker", broker.command(port, self._children.folder))
-            if not self._until("a broker", lambda: not is_free(port)):
-                return False
-        else:
-            broker.require_unused(app, QUEUES)
-        self._children.start("exporter", [sys.executable, "-m", "celery_observe", "run", "--port", str(self._port)])
+    def prepare(self, server: str, given_broker: str | None) -> bool:
+        """Start server, observers, workers and beat, and introduce them; return False when stopped meanwhile."""
+        self._terminal.say("Starting a broker, an exporter, a sidecar, three workers and beat …")
+        port = int(server.rpartition(":")[2])
+        self._children.start("valkey", valkey.command(port, self._children.folder))
+        if not self._until("a server", lambda: not is_free(port)):
+            return False
+        if given_broker is not None:
+            broker.require_unused(app, (*QUEUES, DEAD_LETTERS))
+        self._start_observers()
         for queue in QUEUES:
-            self._children.start(f"worker {queue}", _worker(queue), signal.SIGQUIT)  # running tasks must not delay it
-        return self._until("an exporter that sees three workers", self._ready) and self._introduce()
+            self._start(f"worker {queue}", *_worker(queue), farewell=signal.SIGQUIT)  # running tasks must not delay it
+        self._start("beat", "beat", "--schedule", "schedule")
+        return self._until("an exporter that sees three workers", self._ready) and self._introduce(
+            given_broker or f"{server}/0"
+        )
+
+    def _start_observers(self) -> None:
+        for each in (self._exporter, self._sidecar):
+            each.start(self._children)
+
+    def _start(self, name: str, *command: str, farewell: signal.Signals = signal.SIGTERM) -> None:
+        celery = [sys.executable, "-m", "celery", "--quiet", "--app", f"{_APP}.observed"]
+        full = [*celery, *command, "--loglevel", "INFO"]
+        self._children.start(name, full, farewell, CELERY_OBSERVE_SIDECAR=self._socket)
 
     def _until(self, name: str, ready: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + _READY_WITHIN
@@ -122,30 +147,29 @@ class Stage:
         raise DemoError(f"there was not {name} within {_READY_WITHIN:.0f} s")
 
     def _ready(self) -> bool:
-        """Tell whether the exporter is ready and sees every worker."""
-        try:
-            status, _ = fetch(LOOPBACK, self._port, "/readyz")
-        except (OSError, http.client.HTTPException):
-            return False
-        return status == http.HTTPStatus.OK and self._read(0).workers_up == len(QUEUES)
+        """Tell whether the exporter and the sidecar are ready and see every worker."""
+        self._start_observers()
+        return self._exporter.ready and self._sidecar.ready and self._read(0).workers_up == len(QUEUES)
 
-    def _introduce(self) -> bool:
+    def _introduce(self, url: str) -> bool:
         self._terminal.say(
             _INTRODUCTION.format(
-                url=f"http://{LOOPBACK}:{self._port}",
-                broker=mask_url(self._url),
+                exporter=self._exporter.url,
+                sidecar=self._sidecar.url,
+                broker=mask_url(url),
                 logs=self._children.folder,
             )
         )
         return True
 
     def play(self, duration: float | None) -> None:
-        """Play the load and show what the exporter makes of it, until stopped or over and settled."""
-        load = Load(Shop(app), plan(_SEED), rate=_TASKS_PER_SECOND, clock=time.monotonic)
-        elapsed = self._perform(load, math.inf if duration is None else duration)
-        self._terminal.finish(self._read(load.published.total()), elapsed)
+        """Play the load and show what the observers make of it, until stopped or over and settled."""
+        shop = Shop(app)
+        load = Load(shop, plan(_SEED), rate=_VISITS_PER_SECOND, clock=time.monotonic)
+        elapsed = self._perform(load, shop, math.inf if duration is None else duration)
+        self._terminal.finish(self._agreed(shop), elapsed)
 
-    def _perform(self, load: Load, duration: float) -> float:
+    def _perform(self, load: Load, shop: Shop, duration: float) -> float:
         """Play the load; return the time it took."""
         next_reading = elapsed = 0.0
         for elapsed in self._ticks():
@@ -153,7 +177,7 @@ class Stage:
             if elapsed >= next_reading:
                 next_reading = elapsed + _READ_EVERY
                 self._children.check()
-                summary = self._read(load.published.total())
+                summary = self._read(shop.published)
                 self._terminal.show(summary, elapsed)
                 if elapsed >= duration and (summary.settled or elapsed >= duration + _SETTLED_WITHIN):
                     break
@@ -164,20 +188,23 @@ class Stage:
         while self._pause(_TICK):
             yield time.monotonic() - start
 
+    def _agreed(self, shop: Shop) -> Summary:
+        """Return a last summary; to read exporter and sidecar between two publishes of workers takes some tries."""
+        deadline = time.monotonic() + _AGREED_WITHIN
+        while (summary := self._read(shop.published)).unaccounted and time.monotonic() < deadline:
+            time.sleep(_TICK)
+        return summary
+
     def _read(self, load: int) -> Summary:
         try:
-            status, text = fetch(LOOPBACK, self._port, "/metrics")
-        except (OSError, http.client.HTTPException) as error:
+            return summarise(self._exporter.page(), self._sidecar.page(), load)
+        except DemoError:
             self._pause(_TICK)  # a child that dies stops to answer a moment before it is dead
             self._children.check()
-            raise DemoError(f"the exporter does not answer: {error}") from error
-        if status != http.HTTPStatus.OK:
-            raise DemoError(f"the exporter answers /metrics with status {status}")
-        return summarise(Reading(text), load)
+            raise
 
 
 def _worker(queue: str) -> list[str]:
     """Return the command of the worker for a queue, without what only delays the start of a small cluster."""
-    celery = [sys.executable, "-m", "celery", "--quiet", "-A", "celery_observe.demo.shop", "worker"]
-    slots = ["--queues", queue, "--concurrency", str(_SLOTS[queue]), "--hostname", f"{queue}@shop"]
-    return [*celery, *slots, "--task-events", "--without-mingle", "--without-gossip", "--loglevel", "INFO"]
+    slots = ["--concurrency", "4", "--prefetch-multiplier", "1"] if queue == "high" else ["--concurrency", "3"]
+    return ["worker", "--queues", queue, *slots, "--hostname", f"{queue}@shop", "--without-mingle", "--without-gossip"]

@@ -1,4 +1,4 @@
-"""What the demo shows: the exporter's numbers by task, and whether they add up."""
+"""What the demo shows: the exporter's numbers by area, and whether they add up."""
 
 from __future__ import annotations
 
@@ -9,12 +9,29 @@ from collections.abc import Iterable
 import msgspec
 
 from celery_observe.demo.reading import Reading
-from celery_observe.demo.shop import TASKS
+from celery_observe.demo.shop.routing import DEAD_LETTERS
 from celery_observe.fact import Outcome
 from celery_observe.metrics import observer, tasks, workers
 
+AREAS = (
+    "orders",
+    "payments",
+    "inventory",
+    "shipping",
+    "mail",
+    "sms",
+    "carts",
+    "catalogue",
+    "images",
+    "reports",
+    "customers",
+    "legacy",
+    "celery",
+)
+"""What the names of the shop's tasks begin with; Celery's own are `map` and `starmap`, whatever they are made of."""
+
 _COLUMNS = (
-    "task",
+    "area",
     "published",
     "running",
     "succeeded",
@@ -30,9 +47,9 @@ _SHOWN = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.RETRIED)
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What is known of one task, or of all. Times are in seconds, NaN when nothing was measured."""
+    """What is known of the tasks of one area, or of all. Times are in seconds, NaN when nothing was measured."""
 
-    task: str
+    area: str
     published: int
     running: int
     outcomes: Counter[str]
@@ -40,20 +57,27 @@ class Row(msgspec.Struct, frozen=True):
     runtime_p95: float
     queue_wait_p95: float
 
+    @property
+    def others(self) -> Counter[str]:
+        """The outcomes that have no column."""
+        return Counter({outcome: count for outcome, count in self.outcomes.items() if outcome not in _SHOWN})
+
     def cells(self) -> tuple[str, ...]:
         """Return the texts of the table's columns."""
         shown = [self.outcomes[outcome] for outcome in _SHOWN]
-        counts = (self.published, self.running, *shown, self.outcomes.total() - sum(shown))
+        counts = (self.published, self.running, *shown, self.others.total())
         times = (self.runtime_p50, self.runtime_p95, self.queue_wait_p95)
-        return (self.task, *(str(count) if count else "·" for count in counts), *map(duration, times))
+        return (self.area, *(str(count) if count else "·" for count in counts), *map(duration, times))
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """One reading of /metrics beside the number of tasks that the load has published."""
+    """What the exporter read from events, beside the number of messages that all publishers say they have sent."""
 
-    load: int
+    sent: int
     rows: tuple[Row, ...]
     total: Row
+    dead: int
+    """Messages in the dead-letter queue, which nobody consumes."""
     causes: Counter[str]
     workers_up: int
     workers: int
@@ -61,19 +85,14 @@ class Summary(msgspec.Struct, frozen=True):
     lag: float
 
     @property
-    def final(self) -> int:
-        """Tasks that have ended: retried is no end."""
-        return self.total.outcomes.total() - self.total.outcomes[Outcome.RETRIED]
-
-    @property
     def in_flight(self) -> int:
         """Messages published, for the first time or a retry, whose attempt has no outcome yet."""
-        return self.total.published - self.total.outcomes.total()
+        return self.total.published - self.dead - self.total.outcomes.total()
 
     @property
     def unaccounted(self) -> int:
-        """Tasks of the load that are missing from the exporter's numbers; negative when it has too many."""
-        return self.load - self.final - self.in_flight
+        """Messages that are missing from the exporter's numbers; negative when it has too many."""
+        return self.sent - self.total.published
 
     @property
     def settled(self) -> bool:
@@ -81,15 +100,20 @@ class Summary(msgspec.Struct, frozen=True):
         return self.unaccounted == self.in_flight == self.total.running == 0
 
 
-def summarise(reading: Reading, load: int) -> Summary:
-    """Take from a reading all that is shown. Tasks that are not the shop's are left out."""
+def summarise(events: str, reports: str, load: int) -> Summary:
+    """Take all that is shown from the pages of the exporter and the sidecar, and from what the load has published.
+
+    Tasks that are not the shop's are left out.
+    """
+    reading = Reading(events, {"task": _area})
     up = reading.by(workers.UP, "worker")
-    rows = tuple(_row(reading, task) for task in TASKS)
+    rows = tuple(_row(reading, area) for area in AREAS)
     return Summary(
-        load=load,
+        sent=load + int(Reading(reports).count(tasks.PUBLISH)),
         rows=rows,
         total=_total(reading, rows),
-        causes=sum((reading.by(tasks.FAILURES, "cause", task=task) for task in TASKS), Counter()),
+        dead=int(reading.total(tasks.PUBLISHED, queue=DEAD_LETTERS)),
+        causes=sum((reading.by(tasks.FAILURES, "cause", task=area) for area in AREAS), Counter()),
         workers_up=up.total(),
         workers=len(up),
         unobserved=int(reading.total(observer.TASKS_UNOBSERVED)),
@@ -97,21 +121,25 @@ def summarise(reading: Reading, load: int) -> Summary:
     )
 
 
-def _row(reading: Reading, task: str) -> Row:
+def _area(task: str) -> str:
+    return task.partition(".")[0]
+
+
+def _row(reading: Reading, area: str) -> Row:
     return Row(
-        task=task,
-        published=int(reading.total(tasks.PUBLISHED, task=task)),
-        running=int(reading.total(tasks.RUNNING, task=task)),
-        outcomes=reading.by(tasks.OUTCOMES, "outcome", task=task),
-        runtime_p50=reading.quantile(0.5, tasks.RUNTIME, task=task),
-        runtime_p95=reading.quantile(0.95, tasks.RUNTIME, task=task),
-        queue_wait_p95=reading.quantile(0.95, tasks.QUEUE_WAIT, task=task),
+        area=area,
+        published=int(reading.total(tasks.PUBLISHED, task=area)),
+        running=int(reading.total(tasks.RUNNING, task=area)),
+        outcomes=reading.by(tasks.OUTCOMES, "outcome", task=area),
+        runtime_p50=reading.quantile(0.5, tasks.RUNTIME, task=area),
+        runtime_p95=reading.quantile(0.95, tasks.RUNTIME, task=area),
+        queue_wait_p95=reading.quantile(0.95, tasks.QUEUE_WAIT, task=area),
     )
 
 
 def _total(reading: Reading, rows: Iterable[Row]) -> Row:
     return Row(
-        task="all",
+        area="all",
         published=sum(row.published for row in rows),
         running=sum(row.running for row in rows),
         outcomes=sum((row.outcomes for row in rows), Counter()),
@@ -143,7 +171,7 @@ def table(summary: Summary) -> list[str]:
         *(_line(row.cells()) for row in summary.rows),
         _line(summary.total.cells()),
         "",
-        f"outcomes    {_counts(summary.total.outcomes)}",
+        f"other       {_counts(summary.total.others)}",
         f"causes      {_counts(summary.causes)}",
         f"workers     {_workers(summary)}",
         f"belief      {_belief(summary)}",
@@ -152,10 +180,10 @@ def table(summary: Summary) -> list[str]:
 
 
 def check(summary: Summary) -> str:
-    """Say whether every task that the load published is in the exporter's numbers."""
+    """Say whether every message that publishers say they sent is in the exporter's numbers, which are from events."""
     equal, verdict = ("=", "all accounted for") if not summary.unaccounted else ("≠", "not all accounted for")
-    ends = f"{summary.final} final outcomes + {summary.in_flight} in flight"
-    return f"load published {summary.load} {equal} {ends}: {verdict}"
+    ends = f"{summary.total.outcomes.total()} outcomes + {summary.in_flight} in flight + {summary.dead} dead letters"
+    return f"publishers sent {summary.sent} {equal} {ends}: {verdict}"
 
 
 def _workers(summary: Summary) -> str:

@@ -8,7 +8,8 @@ from house.source import PACKAGE, imports, name_of, python_files
 FLOORS = (
     {"__main__"},
     {"cli"},
-    {"demo", "doctor", "health", "worker"},
+    {"demo"},
+    {"doctor", "health", "instrument", "worker"},
     {"hosting"},
     {"pipeline"},
     {"asker"},

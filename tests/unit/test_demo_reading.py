@@ -34,6 +34,20 @@ def test_samples_are_summed_over_the_labels_that_are_not_given() -> None:
     assert reading.by(tasks.OUTCOMES, "outcome", task="a") == {"succeeded": 9, "failed": 1}
 
 
+def test_what_is_relabelled_alike_is_summed() -> None:
+    """As with Prometheus' relabelling, series fall together."""
+    reading = Reading(TEXT, {"task": lambda _: "any", "worker": str.upper})
+
+    assert reading.by(tasks.OUTCOMES, "task") == {"any": 15}
+
+
+def test_a_histogram_is_counted() -> None:
+    """By its number of observations."""
+    reading = Reading('celery_task_runtime_seconds_count{task="a"} 4\ncelery_task_runtime_seconds_count{task="b"} 3\n')
+
+    assert (reading.count(tasks.RUNTIME), reading.count(tasks.RUNTIME, task="b")) == (7, 3)
+
+
 def test_what_is_absent_sums_to_nothing_and_has_no_largest() -> None:
     """A family that is not there reads as an empty sum, but not as a value of 0."""
     reading = Reading("")

@@ -10,11 +10,10 @@ from typing import TextIO
 
 import pytest
 
-from celery_observe.demo.reading import Reading
 from celery_observe.demo.summary import summarise
 from celery_observe.demo.terminal import Terminal
 
-SUMMARY = summarise(Reading(""), load=0)
+SUMMARY = summarise("", "", load=0)
 
 
 @pytest.fixture

@@ -1,0 +1,129 @@
+"""`celery-observe demo` as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from http import HTTPStatus
+from pathlib import Path
+
+from celery_observe.demo.reading import fetch
+from services.exporter import Samples
+from services.ports import LOOPBACK
+from services.process import Process
+
+READY = "Ctrl-C ends it."
+MARK = "DEMO_MARK"
+
+# What the user has in the environment must neither divert the shop's orders nor configure the exporter.
+MISLEADING = {
+    "CELERY_BROKER_URL": "redis://127.0.0.1:1/0",
+    "CELERY_OBSERVE_BROKER": "redis://127.0.0.1:1/0",
+    "CELERY_OBSERVE_BASIC_AUTH_FILE": "/nowhere",
+    "http_proxy": "http://127.0.0.1:1",
+}
+
+
+def running() -> Iterator[tuple[int, str]]:
+    """Yield pid and command line of every process of this machine that has one, as zombies have not."""
+    for proc in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            if line := (proc / "cmdline").read_bytes():
+                yield int(proc.name), line.replace(b"\0", b" ").decode()
+
+
+def group_of(pid: int) -> int:
+    """Return the process group, or 0 when the process has ended meanwhile."""
+    with suppress(OSError):
+        return os.getpgid(pid)
+    return 0
+
+
+class Demo(Process):
+    """A demo in a folder that has nothing to do with it; whatever a failing test leaves of it is killed."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.mark = uuid.uuid4().hex
+        self._groups: set[int] = set()
+        command = [sys.executable, "-m", "celery_observe", "demo", *options]
+        super().__init__("demo", command, folder, env={**MISLEADING, MARK: self.mark})
+
+    def wait_output(self, text: str, timeout: float = 60.0) -> None:
+        """Wait until it has printed `text`, and remember which process groups it then has."""
+        super().wait_output(text, timeout)
+        self._groups = {group_of(pid) for pid in self.family}
+
+    @property
+    def family(self) -> dict[int, str]:
+        """The processes of this demo that are there, zombies aside: pid → command line.
+
+        Known by the mark in their environment or, since the broker's title overwrites its own, by their group.
+        """
+        return {pid: line for pid, line in running() if self._is_marked(pid) or group_of(pid) in self._groups}
+
+    def _is_marked(self, pid: int) -> bool:
+        with suppress(OSError):  # it has ended meanwhile
+            return f"{MARK}={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return False
+
+    @property
+    def metrics_port(self) -> int:
+        """The port that it says the exporter has."""
+        return int(self._said(r"metrics +http://127\.0\.0\.1:(\d+)/metrics"))
+
+    def metrics(self) -> Samples:
+        """What the exporter says now, and the sidecar."""
+        pages = [fetch(LOOPBACK, port, "/metrics") for port in (self.metrics_port, self.sidecar_port)]
+        return Samples.parse("".join(text for status, text in pages if status == HTTPStatus.OK))
+
+    @property
+    def sidecar_port(self) -> int:
+        """The port that it says the sidecar has."""
+        return int(self._said(r"sidecar +http://127\.0\.0\.1:(\d+)/metrics"))
+
+    @property
+    def broker_port(self) -> int:
+        """The port of the embedded broker."""
+        return int(self._said(r"broker +redis://127\.0\.0\.1:(\d+)/0"))
+
+    @property
+    def logs(self) -> Path:
+        """Its temporary folder."""
+        return Path(self._said(r"logs +(\S+)"))
+
+    @property
+    def summary(self) -> list[str]:
+        """The lines of the summary that it ends with."""
+        return self.output[self.output.index("\nafter ") + 1 :].splitlines()
+
+    def counts(self, heading: str) -> dict[str, int]:
+        """A line of the summary such as `causes  exception 3, …`."""
+        line = next(line for line in self.summary if line.startswith(heading))
+        return {name: int(count) for name, count in re.findall(r"(\w+) (\d+)", line.removeprefix(heading))}
+
+    def _said(self, pattern: str) -> str:
+        found = re.search(pattern, self.output)
+        assert found, f"{pattern!r} is not in:\n{self.output}"
+        return found[1]
+
+    def assert_gone(self) -> None:
+        """Hold that no process, no port and no file of it is left."""
+        left = self.family
+        assert left == {}
+        for port in (self.metrics_port, self.broker_port):
+            with socket.socket() as probe:
+                assert probe.connect_ex((LOOPBACK, port)) != 0
+        assert not self.logs.exists()
+
+    def __exit__(self, *exception: object) -> None:
+        """Kill all of its processes that there are."""
+        super().__exit__(*exception)
+        for pid in self.family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
