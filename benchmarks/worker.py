@@ -205,7 +205,11 @@ def main() -> int:
         bars += bars_of_children(*children[:2])
     print("", *bars, sep="\n")
     if arguments.json:
-        plain = {"costs": [asdict(each) for each in costs], "children": [asdict(each) for each in children]}
+        plain = {
+            "costs": [asdict(each) for each in costs],
+            "children": [asdict(each) for each in children],
+            "slices": slices,
+        }
         arguments.json.write_text(json.dumps(plain, indent=2))
     return int(arguments.check and not all(bar.kept for bar in bars))
 

@@ -68,8 +68,9 @@ class Resident:
         if self._reading is not None and is_green():
             self._apart = process_apart(self._worker.hostname, self._settings, self._reading)
         elif self._reading is not None:
-            from celery_observe import hosting  # noqa: PLC0415 - now, so that no child is forked amid an import
+            from celery_observe import hosting, logs  # noqa: PLC0415 - now, so that no child is forked amid an import
 
+            logs.be_hosted()
             serve = hosting.serve_as_guest
             os.register_at_fork(after_in_child=self._forked)
         threading.Thread(target=self._live, args=(serve,), name="celery-observe", daemon=True).start()

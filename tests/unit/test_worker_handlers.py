@@ -404,6 +404,11 @@ def imported(code: str) -> set[str]:
     return set(subprocess.run(command, capture_output=True, check=True, text=True).stdout.split())
 
 
+def test_celerys_command_line_leaves_structlog_to_the_user() -> None:
+    """It imports our command, and a worker binds the context of each task where structlog is imported."""
+    assert "structlog" not in imported("import celery_observe.cli")
+
+
 def test_importing_the_package_costs_nothing() -> None:
     """Not even Celery."""
     assert not imported("import celery_observe") & {"celery", "kombu", "msgspec"}
