@@ -142,12 +142,19 @@ def observe(ctx: click.Context, /, *, check: bool, **flags: Any) -> None:
 
 def _start(ctx: click.Context, settings: Settings, *, check: bool) -> None:
     if check:
+        _check_alerts(settings)
         click.echo("\n".join(_in_effect(settings)))
         return
     logs.configure(settings.log_level, settings.log_format)
     from celery_observe import pipeline  # noqa: PLC0415 - --help and --check do without it
 
     ctx.exit(pipeline.run(settings))
+
+
+def _check_alerts(settings: Settings) -> None:
+    from celery_observe import delivery  # noqa: PLC0415 - who has no alerts does without
+
+    delivery.plan(settings)
 
 
 def _in_effect(settings: Settings) -> Iterator[str]:
@@ -239,6 +246,34 @@ def health(ctx: click.Context, /, *, ready: bool, broker: str | None, timeout: f
             answer = check.of_process(load(flags, instrumented=True), ready=ready, timeout=timeout)
     click.echo(msgspec.json.encode(answer))
     ctx.exit(0 if answer.is_healthy else 1)
+
+
+@main.group("alerts", cls=_Group)
+def alerts() -> None:
+    """Alerts by hooks: see docs/hooks.md."""
+
+
+@alerts.command("test", cls=_Command)
+@click.option("--config", metavar="FILE", help="TOML file with settings; CELERY_OBSERVE_CONFIG.")
+@click.option(
+    "--sink",
+    "sinks",
+    multiple=True,
+    metavar="NAME[=URL|JSON]",
+    help="A sink of the settings, or any. Repeatable. Default: all of the settings.",
+)
+@click.pass_context
+def alerts_test(ctx: click.Context, /, *, sinks: tuple[str, ...], config: str | None) -> None:
+    """Send a test alert to sinks, and its end; the exit code is 1 if one does not take it."""
+    from celery_observe import delivery  # noqa: PLC0415 - other commands do without
+
+    given = tuple(sink for sink in sinks if "=" in sink)
+    with _refusing():
+        settings = load({"config": config, "alert_sink": given}, instrumented=True)
+        answers = list(delivery.rehearse(settings, [sink.partition("=")[0] for sink in sinks]))
+    for name, problem in answers:
+        click.echo(f"{name}: {problem or 'delivered'}", err=bool(problem))
+    ctx.exit(1 if any(problem for _name, problem in answers) else 0)
 
 
 @main.command("demo", cls=_Command)

@@ -43,3 +43,16 @@ class ProbeError(CeleryObserveError):
 
 class StateError(CeleryObserveError):
     """The state file cannot be read or written."""
+
+
+class SinkError(CeleryObserveError):
+    """An alert could not be delivered; it may be next time."""
+
+    def __init__(self, message: str | None = None, retry_after: float = 0.0) -> None:
+        """Take how many seconds the receiver asks us to wait."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class SinkRefusedError(SinkError):
+    """An alert was refused, and will be however often it is sent: check the settings of the sink."""

@@ -147,11 +147,26 @@ class Blocked(TaskFact):
 
 class Labelled(TaskFact):
     """An attempt ended; told beside its ``Ended`` where users label tasks. A subclass has their labels."""
+class Detail(msgspec.Struct, omit_defaults=True, gc=False):
+    """What alerts tell of one failure; all texts are shortened, and secrets in them masked."""
+
+    uuid: str
+    retries: int = 0
+    traceback: str | None = None
+    """Its innermost frames."""
+    text: str | None = None
+    """Of the exception; None unless asked for, as it may quote arguments."""
+    arguments: str | None = None
+    """None unless asked for."""
+
+
 
     outcome: Outcome
     runtime: float | None
 
 
+    detail: Detail | None = None
+    """None unless alerts want it."""
 class LabelOverflowed(Fact):
     """A value of a user's label was folded since the label has as many as it may have."""
 
@@ -301,3 +316,40 @@ class PluginRan(Fact):
     up: int
     failed: int
     seconds: float | None
+class AlertFact(Fact):
+    """The root of facts about alerts, on which there are none."""
+
+
+class AlertRaised(AlertFact):
+    """A rule found something to tell."""
+
+    rule: str
+
+
+class AlertsLimited(AlertFact):
+    """``count`` alerts of a rule are told only as "and n more"."""
+
+    rule: str
+    count: int
+
+
+class AlertsSent(AlertFact):
+    """A message about alerts was delivered, ``latency`` seconds after the first of what it tells."""
+
+    sink: str
+    latency: float
+
+
+class AlertsDropped(AlertFact):
+    """A message about alerts will not be delivered; ``reason`` is a ``celery_observe.delivery.Dropped``."""
+
+    sink: str
+    reason: str
+
+
+class FactsDropped(AlertFact):
+    """``count`` facts that rules wanted were not looked at, since too many waited."""
+
+    count: int
+
+

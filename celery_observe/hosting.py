@@ -40,9 +40,9 @@ def serve(worker: str, settings: Settings, reading: socket.socket) -> Pipeline |
     first = settings.port
     stream = LocalStream(reading)
     for port in range(first, first + PORTS) if first else (0,):
-        pipeline = Pipeline(msgspec.structs.replace(settings, port=port, brokers=(), listen=None), stream)
-        pipeline.expect(worker)
         try:
+            pipeline = Pipeline(msgspec.structs.replace(settings, port=port, brokers=(), listen=None), stream)
+            pipeline.expect(worker)
             pipeline.start()
         except PortTakenError:
             continue

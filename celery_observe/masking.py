@@ -42,6 +42,24 @@ def mask_url(url: str) -> str:
     return ";".join(_mask_one(alternate) for alternate in _ALTERNATE.split(url))
 
 
+def mask_destination(value: Any) -> Any:
+    """Return where alerts go, in what it nests too, as it may be shown: of URLs the host, as paths are passwords.
+
+    Other texts are masked whole.
+    """
+    if isinstance(value, Mapping):
+        return {key: item if key == "type" else mask_destination(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [mask_destination(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    scheme, separator, rest = value.partition("://")
+    host = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    if scheme not in {"http", "https"} or not separator or not _ADDRESS.fullmatch(host):
+        return MASK
+    return f"{scheme}://{host}" if f"{scheme}://{host}" == value else f"{scheme}://{host}/{MASK}"
+
+
 def _mask_one(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:

@@ -15,6 +15,7 @@ from celery_observe.asker import Asker
 from celery_observe.broker import socket_path
 from celery_observe.exposition import Exposition, Readiness
 from celery_observe.guard import Guard
+from celery_observe.hooks.registry import registered
 from celery_observe.labels import catalogue
 from celery_observe.leader import Leader, lock_for
 from celery_observe.listener import Listener
@@ -31,6 +32,7 @@ from celery_observe.streams.local import LocalStream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from celery_observe.delivery import Delivery
     from celery_observe.metrics import Family
     from celery_observe.settings import BrokerSettings, Settings
 
@@ -74,6 +76,7 @@ class Pipeline:
         self._probers: list[Prober] = []
         self._leaders: list[Leader] = []
         self._leads: list[tuple[Recorder, Callable[[], bool]]] = []
+        self._delivery = self._alerting()
         self._readers = [self._reader(broker) for broker in settings.brokers]
         path = socket_path(settings.listen) if settings.listen else None
         self._local = LocalStream(path) if path else local
@@ -97,9 +100,21 @@ class Pipeline:
             const_labels=const_labels,
         )
 
+    def _alerting(self) -> Delivery | None:
+        """Return what tells of alerts, None if nothing is to be told. Raises SettingsError."""
+        settings = self._settings
+        if not (settings.alert_rule or settings.alert_hooks or settings.alert_sink or registered):
+            return None
+        from celery_observe.delivery import Delivery, plan  # noqa: PLC0415 - who has no alerts does without
+
+        return Delivery(plan(settings), self._own, self._guard)
+
     def _listener(self, stream: LocalStream) -> Listener:
         recorder = self._recorder({})
-        return Listener(stream, self._settings, recorder, Guard(recorder.record))
+        listener = Listener(stream, self._settings, recorder, Guard(recorder.record))
+        if self._delivery is not None:
+            self._delivery.watch(recorder)
+        return listener
 
     def _reader(self, broker: BrokerSettings) -> Reader:
         settings = self._settings
@@ -108,6 +123,8 @@ class Pipeline:
         reader = Reader(broker, settings, recorder, guard)
         leads = self._leadership(broker, guard)
         self._leads.append((recorder, leads))
+        if self._delivery is not None:
+            self._delivery.watch(recorder, leads if settings.probe == "leader" else lambda: True)
         if settings.remote_control:
             self._probers.append(Asker(reader, settings, guard, leads))
         if settings.probe != "off":
@@ -138,7 +155,7 @@ class Pipeline:
             for reader in self._readers:
                 reader.resume(saved.get(reader.broker.name, []))
             self._saver.start()
-        for thread in (*self._readers, *self._listeners, *self._leaders, *self._probers):
+        for thread in (*self._readers, *self._listeners, *self._leaders, *self._probers, *self._alerts):
             thread.start()
 
     def stop(self) -> None:
@@ -153,6 +170,9 @@ class Pipeline:
         deadline = time.monotonic() + _STOP_TIMEOUT
         for thread in (*self._sources, *self._leaders, *self._probers):
             thread.join(max(0.0, deadline - time.monotonic()))
+        for delivery in self._alerts:  # last: what was read at the end may be worth an alert
+            delivery.stopping.set()
+            delivery.join()
         self._save()
         self.exposition.stop()
         log.info("stopped")
@@ -162,6 +182,10 @@ class Pipeline:
         self.exposition.abandon()
         if self._local is not None:
             self._local.abandon()
+
+    @property
+    def _alerts(self) -> list[Delivery]:
+        return [self._delivery] if self._delivery is not None else []
 
     @property
     def _sources(self) -> list[Reader | Listener]:
@@ -188,7 +212,8 @@ class Pipeline:
     def health(self) -> Readiness:
         """Say whether all threads live, and the workers that report to us are well."""
         reasons = [f"{reader.name} is dead" for reader in self._sources if reader.dead]
-        reasons += [f"{each.name} is dead" for each in (*self._leaders, *self._probers) if not each.is_alive()]
+        threads = (*self._leaders, *self._probers, *self._alerts)
+        reasons += [f"{each.name} is dead" for each in threads if not each.is_alive()]
         reasons += [reason for listener in self._listeners for reason in listener.ailments()]
         return Readiness(ready=not reasons, reasons=tuple(reasons))
 

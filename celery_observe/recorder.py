@@ -200,6 +200,11 @@ class Recorder:
             record(fact)
 
     def record_all(self, facts: list[Fact]) -> None:
+    def also(self, kind: type[F], call: Callable[[F], None]) -> None:
+        """Have facts of this kind handed to ``call`` too, once they are counted; others cost nothing more."""
+        record, other = self._record.get(kind), cast("Callable[[Fact], None]", call)
+        self._record[kind] = other if record is None else _in_turn((record, other))
+
         """Count facts in their order, and empty the list."""
         records = self._record
         for fact in facts:
@@ -333,11 +338,13 @@ def _compiled(rules: tuple[_Rule, ...]) -> Callable[[Fact], None]:
     """Make one function of the rules for a fact."""
     if len(rules) == 1:
         return rules[0].compiled()
-    records = [rule.compiled() for rule in rules]
+    return _in_turn(tuple(rule.compiled() for rule in rules))
+
 
     def record_all(fact: Fact) -> None:
-        for record in records:
-            record(fact)
+def _in_turn(calls: tuple[Callable[[Fact], None], ...]) -> Callable[[Fact], None]:
+        for call in calls:
+            call(fact)
 
     return record_all
 

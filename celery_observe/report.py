@@ -2,7 +2,7 @@
 
 A report needs no joining: whoever executed a task tells all there is to tell of it at once. What a newer version adds,
 an older one skips. Times are Unix seconds, durations seconds. Arguments, results and the texts of exceptions are no
-fields, so that they cannot leak.
+fields, so that they cannot leak; but for what alerts may quote of a failure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from celery_observe.event import Malformed, reason_of
-from celery_observe.fact import Cause, Outcome
+from celery_observe.fact import Cause, Detail, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +88,8 @@ class Execution(Report, tag="executed"):
     """What the user's callable says of it."""
     entry: _Name | None = None
     """The entry of beat's schedule that it was sent for; of successes only."""
+    detail: Detail | None = None
+    """What alerts tell of its failure, where they are wanted."""
 
 
 class Running(msgspec.Struct, omit_defaults=True, gc=False):

@@ -19,6 +19,7 @@ import msgspec
 
 from celery_observe.attempt import Attempt, between_hosts, on_one_host, unix_time
 from celery_observe.cause import UNKNOWN, diagnose, is_reject, unregistered_name
+from celery_observe.detail import Detailing, detailing
 from celery_observe.event import Malformed
 from celery_observe.fact import (
     Cause,
@@ -71,7 +72,7 @@ class Tracker:
     """Joins events to facts and hands them to ``emit``.
 
     ``queue_of`` maps a task name to the queue it is routed to, None where no rule or route says. ``label_of`` maps a
-    task name to the name it is counted under.
+    task name to the name it is counted under. ``detail_of`` makes what is told of a failure beside its labels.
     """
 
     def __init__(
@@ -86,12 +87,14 @@ class Tracker:
         self._emit = emit
         self._fleet = fleet
         self._queue_of = queue_of
+        detail_of: Detailing = detailing("none"),  # noqa: B008 - a function
         self._label_of = label_of
         self._max_tasks = max_tasks
         self._open: dict[str, Attempt] = {}
         self._ended: dict[str, Attempt] = {}
         self._era = 0
         self._patience = _PATIENCE
+        self._detail_of = detail_of
         self._holding: list[Attempt] = []
         self._held_before: list[Attempt] = []
         self._early: list[tuple[str, CustomEvent]] = []
@@ -339,7 +342,8 @@ class Tracker:
         attempt = self._terminal(event, at, outcome)
         if attempt.outcome in _FAILURES and not attempt.failed:
             attempt.failed = True
-            self._tell(attempt, Failed(attempt.task, attempt.queue, event.hostname, *failure))
+            detail = self._detail_of(attempt.uuid, attempt.retries, event.exception, event.traceback)
+            self._tell(attempt, Failed(attempt.task, attempt.queue, event.hostname, *failure, detail))
 
     def _terminal(self, event: Event, at: Instant, outcome: Outcome, *, final: bool = True) -> Attempt:
         """End the attempt that an event speaks of, once, and return it; the task goes on unless it is ``final``."""

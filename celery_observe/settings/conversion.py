@@ -43,8 +43,13 @@ def _shape(setting: Setting, value: Any) -> Any:
     if setting.form is dict:
         return _mapping(setting, value)
     if setting.form is tuple:
-        return _items(value, setting.separator)
+        items = _items(value, setting.separator)
+        return list(map(_decoded, items)) if get_origin(get_args(setting.type)[0]) is dict else items
     return value.lower() if setting.form is Literal and isinstance(value, str) else value
+
+
+def _decoded(item: Any) -> Any:
+    return msgspec.json.decode(item) if isinstance(item, str) else item
 
 
 def _items(value: Any, separator: str | None = None) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from celery_observe.broker import BrokerSettings
-from celery_observe.masking import mask, mask_url
+from celery_observe.masking import mask, mask_destination, mask_url
 
 ENV_PREFIX = "CELERY_OBSERVE_"
 
@@ -59,6 +59,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     def show(self, value: Any) -> Any:
         """Return `value` as it may be shown."""
+        if self.group == ALERTS and self.secret:
+            return mask_destination(value)
         return [mask_url(url) for url in value] if self.secret and self.form is tuple else mask(value)
 
 
@@ -78,6 +80,8 @@ def _setting(
 WORKER = "Worker"
 """The group of the settings that only instrumented processes have: no flags of a command line."""
 
+ALERTS = "Alerts"
+
 _source = partial(_setting, "Source")
 _worker = partial(_setting, WORKER)
 _tasks = partial(_setting, "Tasks")
@@ -85,6 +89,7 @@ _queues = partial(_setting, "Queues")
 _metrics = partial(_setting, "Metrics")
 _server = partial(_setting, "Server")
 _log = partial(_setting, "Log")
+_alerts = partial(_setting, ALERTS)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,6 +248,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Annotated[Literal["console", "json"], _log("A line for people, or a JSON object.", "console|json")] = (
         "console"
     )
+    alert_rule: Annotated[
+        tuple[dict[str, Any], ...],
+        _alerts("What raises an alert the moment it happens: `[[alert_rule]]` in TOML. Repeatable.", "JSON"),
+    ] = ()
+    alert_sink: Annotated[
+        dict[str, Any],
+        _alerts(
+            "Where alerts go: `[alert_sink.NAME]` in TOML. A URL is that of a sink whose type is its name. Repeatable.",
+            "NAME=URL|JSON",
+            secret=True,
+        ),
+    ] = {}
+    alert_link: Annotated[
+        dict[str, str],
+        _alerts("Link of alerts in which {task}, {queue}, {uuid} and the like are filled in. Repeatable.", "TITLE=URL"),
+    ] = {}
+    alert_detail: Annotated[
+        Literal["auto", "none", "traceback", "text", "arguments"],
+        _alerts(
+            "What is told of a failure: frames of its traceback, the exception's text too, arguments too (instrumented "
+            "workers know them); the last two may hold secrets. auto: traceback, where there are rules.",
+            "auto|none|traceback|text|arguments",
+        ),
+    ] = "auto"
+    alert_hooks: Annotated[
+        tuple[str, ...], _alerts("Import this module, which has hooks: functions with @on_fact. Repeatable.", "MODULE")
+    ] = ()
+
 
     sidecar: Annotated[
         str | None,

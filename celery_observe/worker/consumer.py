@@ -19,10 +19,12 @@ from celery_observe.worker import executions, logs
 from celery_observe.worker.guard import harmless
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
 from celery_observe.worker.queues import queue_names
+from celery_observe.worker.quotation import quotation
 from celery_observe.worker.reporter import reporter
 
 if TYPE_CHECKING:
     from celery_observe.cause import Failure
+    from celery_observe.fact import Detail
 
 _requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 """The requests that this worker holds, by task id: Celery forgets one before it tells of its failure."""
@@ -76,7 +78,8 @@ def failed(sender: Any, task_id: str, exception: BaseException, einfo: Any = Non
     elif not isinstance(exception, Reject):
         request = _requests.get(task_id)
         if request is not None:
-            _report(request, request.request_dict, Outcome.FAILED, executions.explain(exception, einfo))
+            failure, detail = executions.explain(exception, einfo), quotation.of(request.request_dict, einfo)
+            _report(request, request.request_dict, Outcome.FAILED, failure, detail=detail)
 
 
 def retried(sender: Any, request: Any, einfo: Any = None, **_: Any) -> None:
@@ -116,7 +119,13 @@ def refused(sender: Any, **_: Any) -> None:
 
 
 def _report(
-    request: Any, fields: dict[str, Any], outcome: Outcome, failure: Failure | None = None, *, requeued: bool = False
+    request: Any,
+    fields: dict[str, Any],
+    outcome: Outcome,
+    failure: Failure | None = None,
+    *,
+    detail: Detail | None = None,
+    requeued: bool = False,
 ) -> None:
     """Report the end of an attempt from its request, if it is still there, and the fields of its message."""
     started = request.time_start if request is not None else None
@@ -136,6 +145,7 @@ def _report(
         requeued=requeued,
         exception=failure.exception if failure else None,
         cause=failure.cause if failure else None,
+        detail=detail,
     )
     reporter.send(report)
     logs.ended(report, fields)

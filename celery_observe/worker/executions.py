@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from billiard.einfo import ExceptionWithTraceback
 
 from celery_observe.cause import Failure, diagnose
-from celery_observe.fact import Cause, Outcome
+from celery_observe.fact import Cause, Detail, Outcome
 from celery_observe.report import Execution, Running
 from celery_observe.worker import logs
 from celery_observe.worker.course import Course
@@ -23,6 +23,7 @@ from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
 from celery_observe.worker.interruption import interruption
 from celery_observe.worker.labels import labeller
 from celery_observe.worker.queues import queue_names
+from celery_observe.worker.quotation import quotation
 from celery_observe.worker.reporter import reporter
 
 if TYPE_CHECKING:
@@ -44,13 +45,14 @@ _KIB = 1024
 class _Note:
     """What is known of an attempt while it executes."""
 
-    __slots__ = ("clock", "course", "cpu", "failure", "started")
+    __slots__ = ("clock", "course", "cpu", "detail", "failure", "started")
 
     def __init__(self, cpu: float | None) -> None:
         self.started = time.time()
         self.clock = time.perf_counter()
         self.cpu = cpu
         self.failure: Failure | None = None
+        self.detail: Detail | None = None
         self.course: Course | None = None
 
 
@@ -127,7 +129,10 @@ def is_executing(task: Any) -> bool:
 
 def note_failure(task: Any, exception: BaseException, einfo: Any) -> None:
     """Note why the attempt that is being executed here fails."""
-    vars(task.request_stack.top)[_NOTE].failure = explain(exception, einfo)
+    fields = vars(task.request_stack.top)
+    note: _Note = fields[_NOTE]
+    note.failure = explain(exception, einfo)
+    note.detail = quotation.of(fields, einfo)
 
 
 def explain(exception: BaseException, einfo: Any) -> Failure:
@@ -173,6 +178,7 @@ def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> No
         cause=failure.cause if failure else None,
         cpu=cpu - note.cpu if cpu is not None and note.cpu is not None else None,
         memory=meter.memory(),
+        detail=note.detail if failure else None,
         entry=entry_of(task, fields) if outcome is Outcome.SUCCEEDED else None,
     )
     if note.course is not None:

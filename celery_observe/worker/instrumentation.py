@@ -17,12 +17,14 @@ from celery.concurrency import get_implementation
 
 from celery_observe.broker import socket_path
 from celery_observe.errors import SettingsError
+from celery_observe.hooks.registry import detail_level
 from celery_observe.settings import SETTINGS, Settings, is_disabled, load
 from celery_observe.worker import consumer, context, executions, logs, publisher
 from celery_observe.worker.children import Children
 from celery_observe.worker.guard import handler, harmless, told
 from celery_observe.worker.labels import labeller
 from celery_observe.worker.queues import queue_names
+from celery_observe.worker.quotation import quotation
 from celery_observe.worker.reporter import reporter
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ def _prepare(sender: Any, **_: Any) -> None:
     from celery_observe.worker import commands, progress, resident  # noqa: F401, PLC0415 - publishers do without
 
     progress.watch()
+    quotation.settle(detail_level(settings))
     labeller.settle(settings.label_names)
     queue_names.declare(sender.app.amqp.queues.consume_from.values())
     pool = get_implementation(sender.pool_cls).__module__.rpartition(".")[2]

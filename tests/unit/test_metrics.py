@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 LABELS = {
     *("task", "queue", "worker", "outcome", "exception", "cause", "priority", "entry", "root"),
     *("state", "label"),  # users choose them; they are capped
+    *("rule", "sink"),  # users choose them, in the settings
     *("type", "kind", "version", "pool", "reason", "plugin", "family"),  # each of few values, which we or Celery choose
 }
 BASE_UNITS = ("_seconds", "_bytes")
