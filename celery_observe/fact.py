@@ -118,11 +118,26 @@ class Finished(TaskFact):
     total: float | None
 
 
+class Detail(msgspec.Struct, omit_defaults=True, gc=False):
+    """What alerts tell of one failure; all texts are shortened, and secrets in them masked."""
+
+    uuid: str
+    retries: int = 0
+    traceback: str | None = None
+    """Its innermost frames."""
+    text: str | None = None
+    """Of the exception; None unless asked for, as it may quote arguments."""
+    arguments: str | None = None
+    """None unless asked for."""
+
+
 class Failed(TaskFact):
     """An attempt failed; sent beside its ``Ended``. ``exception`` is the class name, never its text."""
 
     exception: str
     cause: Cause
+    detail: Detail | None = None
+    """None unless alerts want it."""
 
 
 class Used(TaskFact):
@@ -147,26 +162,11 @@ class Blocked(TaskFact):
 
 class Labelled(TaskFact):
     """An attempt ended; told beside its ``Ended`` where users label tasks. A subclass has their labels."""
-class Detail(msgspec.Struct, omit_defaults=True, gc=False):
-    """What alerts tell of one failure; all texts are shortened, and secrets in them masked."""
-
-    uuid: str
-    retries: int = 0
-    traceback: str | None = None
-    """Its innermost frames."""
-    text: str | None = None
-    """Of the exception; None unless asked for, as it may quote arguments."""
-    arguments: str | None = None
-    """None unless asked for."""
-
-
 
     outcome: Outcome
     runtime: float | None
 
 
-    detail: Detail | None = None
-    """None unless alerts want it."""
 class LabelOverflowed(Fact):
     """A value of a user's label was folded since the label has as many as it may have."""
 
@@ -309,13 +309,6 @@ class TaskEvicted(Fact):
     count: int
 
 
-class PluginRan(Fact):
-    """A plug-in was run: ``up`` and ``failed`` are 0 or 1; ``seconds`` is None where the time means nothing."""
-
-    plugin: str
-    up: int
-    failed: int
-    seconds: float | None
 class AlertFact(Fact):
     """The root of facts about alerts, on which there are none."""
 
@@ -353,3 +346,10 @@ class FactsDropped(AlertFact):
     count: int
 
 
+class PluginRan(Fact):
+    """A plug-in was run: ``up`` and ``failed`` are 0 or 1; ``seconds`` is None where the time means nothing."""
+
+    plugin: str
+    up: int
+    failed: int
+    seconds: float | None

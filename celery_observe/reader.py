@@ -21,8 +21,8 @@ from celery_observe.cause import UNKNOWN
 from celery_observe.detail import detailing
 from celery_observe.event import Decoder, Event, Malformed, Snapshot
 from celery_observe.fleet import Fleet, Instant
-from celery_observe.logs import log
 from celery_observe.hooks.registry import detail_level
+from celery_observe.logs import log
 from celery_observe.metrics import observer, tasks
 from celery_observe.names import first_match, label_rules
 from celery_observe.recorder import OTHER, Labels, Recorder
@@ -84,9 +84,9 @@ class Reader(threading.Thread):
             self.fleet,
             queue_of=lambda name: rule(name) or default,
             label_of=label_rules(settings.task_allow, settings.task_deny, settings.task_rename),
+            detail_of=detailing(detail_level(settings)),
             max_tasks=settings.max_tracked_tasks,
         )
-            detail_of=detailing(detail_level(settings)),
         self._hold_for = settings.inspect_timeout + 0.5 if settings.remote_control else 0.0
         self._held: list[tuple[list[bytes], Instant]] = []
         self._held_bytes = 0

@@ -199,12 +199,12 @@ class Recorder:
         if record is not None:
             record(fact)
 
-    def record_all(self, facts: list[Fact]) -> None:
     def also(self, kind: type[F], call: Callable[[F], None]) -> None:
         """Have facts of this kind handed to ``call`` too, once they are counted; others cost nothing more."""
         record, other = self._record.get(kind), cast("Callable[[Fact], None]", call)
         self._record[kind] = other if record is None else _in_turn((record, other))
 
+    def record_all(self, facts: list[Fact]) -> None:
         """Count facts in their order, and empty the list."""
         records = self._record
         for fact in facts:
@@ -341,8 +341,8 @@ def _compiled(rules: tuple[_Rule, ...]) -> Callable[[Fact], None]:
     return _in_turn(tuple(rule.compiled() for rule in rules))
 
 
-    def record_all(fact: Fact) -> None:
 def _in_turn(calls: tuple[Callable[[Fact], None], ...]) -> Callable[[Fact], None]:
+    def record_all(fact: Fact) -> None:
         for call in calls:
             call(fact)
 

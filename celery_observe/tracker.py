@@ -82,19 +82,19 @@ class Tracker:
         *,
         queue_of: Callable[[str], str | None] = lambda _name: None,
         label_of: Callable[[str], str] = lambda name: name,
+        detail_of: Detailing = detailing("none"),  # noqa: B008 - a function
         max_tasks: int = 50_000,
     ) -> None:
         self._emit = emit
         self._fleet = fleet
         self._queue_of = queue_of
-        detail_of: Detailing = detailing("none"),  # noqa: B008 - a function
         self._label_of = label_of
+        self._detail_of = detail_of
         self._max_tasks = max_tasks
         self._open: dict[str, Attempt] = {}
         self._ended: dict[str, Attempt] = {}
         self._era = 0
         self._patience = _PATIENCE
-        self._detail_of = detail_of
         self._holding: list[Attempt] = []
         self._held_before: list[Attempt] = []
         self._early: list[tuple[str, CustomEvent]] = []

@@ -241,13 +241,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         None
     )
 
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        _log("The least severity that is logged.", "debug|info|warning|error"),
-    ] = "info"
-    log_format: Annotated[Literal["console", "json"], _log("A line for people, or a JSON object.", "console|json")] = (
-        "console"
-    )
     alert_rule: Annotated[
         tuple[dict[str, Any], ...],
         _alerts("What raises an alert the moment it happens: `[[alert_rule]]` in TOML. Repeatable.", "JSON"),
@@ -276,6 +269,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...], _alerts("Import this module, which has hooks: functions with @on_fact. Repeatable.", "MODULE")
     ] = ()
 
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        _log("The least severity that is logged.", "debug|info|warning|error"),
+    ] = "info"
+    log_format: Annotated[Literal["console", "json"], _log("A line for people, or a JSON object.", "console|json")] = (
+        "console"
+    )
 
     sidecar: Annotated[
         str | None,
