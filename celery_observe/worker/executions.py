@@ -10,6 +10,7 @@ import resource
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from billiard.einfo import ExceptionWithTraceback
 
 from celery_observe.cause import Failure, diagnose
@@ -42,18 +43,15 @@ _REPLACED = "Replaced by new task"
 _KIB = 1024
 
 
-class _Note:
+class _Note(msgspec.Struct):
     """What is known of an attempt while it executes."""
 
-    __slots__ = ("clock", "course", "cpu", "detail", "failure", "started")
-
-    def __init__(self, cpu: float | None) -> None:
-        self.started = time.time()
-        self.clock = time.perf_counter()
-        self.cpu = cpu
-        self.failure: Failure | None = None
-        self.detail: Detail | None = None
-        self.course: Course | None = None
+    started: float
+    clock: float
+    cpu: float | None
+    failure: Failure | None = None
+    detail: Detail | None = None
+    course: Course | None = None
 
 
 class Meter:
@@ -67,9 +65,14 @@ class Meter:
         """Return the CPU seconds used until now."""
         return self.clock() if self.clock is not None else None
 
-    def memory(self) -> int | None:
-        """Return the bytes that this process has grown to at the most (``ru_maxrss``, getrusage(2))."""
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB if self.clock is not None else None
+    def measure(self, report: Execution, before: float | None) -> None:
+        """Complete a report with the CPU seconds used since ``before``, and with the bytes that the process has had.
+
+        Those are the most that it has grown to (``ru_maxrss``, getrusage(2)).
+        """
+        if self.clock is not None and before is not None:
+            report.cpu = self.clock() - before
+            report.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
 
 
 meter = Meter()
@@ -80,7 +83,7 @@ def begin(task: Any, **_: Any) -> None:
     """Note the start of an attempt. Eager tasks are calls: no message, no queue, no attempt."""
     request = task.request_stack.top
     if not request.is_eager:
-        vars(request)[_NOTE] = _Note(meter.cpu())
+        vars(request)[_NOTE] = _Note(time.time(), time.perf_counter(), meter.cpu())
         if labeller.is_wanted:
             _label(task)
 
@@ -148,8 +151,7 @@ def explain(exception: BaseException, einfo: Any) -> Failure:
 def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
     """Report the end of an attempt. One that was interrupted has no state: the main process, which did it, tells."""
     interruption.cancel()
-    request = task.request_stack.top
-    fields = vars(request)
+    fields = vars(task.request_stack.top)
     note: _Note | None = fields.pop(_NOTE, None)
     outcome = _OUTCOMES.get(state or "")
     if outcome is None:
@@ -157,37 +159,39 @@ def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> No
     if note is None:
         logs.ended_in_place(task, outcome, retval)
         return
-    failure = note.failure if outcome is Outcome.FAILED else None
-    cpu = meter.cpu()
     report = Execution(
         timestamp=time.time(),
-        hostname=request.hostname or reporter.hostname,
+        hostname=fields.get("hostname") or reporter.hostname,
         uuid=task_id,
-        name=request.shadow or task.name,
-        outcome=_exactly(outcome, retval),
-        queue=queue_names.of(request.delivery_info),
-        retries=request.retries or 0,
+        name=fields.get("shadow") or task.name,
+        outcome=outcome,
+        queue=queue_names.of(fields.get("delivery_info")),
+        retries=fields.get("retries") or 0,
         started=note.started,
         runtime=time.perf_counter() - note.clock,
         published=fields.get(PUBLISHED),
         first_published=fields.get(FIRST_PUBLISHED),
         received=fields.get(RECEIVED),
-        eta=request.eta,
-        requeued=outcome is Outcome.REJECTED and bool(getattr(retval, "requeue", False)),
-        exception=failure.exception if failure else None,
-        cause=failure.cause if failure else None,
-        cpu=cpu - note.cpu if cpu is not None and note.cpu is not None else None,
-        memory=meter.memory(),
-        detail=note.detail if failure else None,
-        entry=entry_of(task, fields) if outcome is Outcome.SUCCEEDED else None,
+        eta=fields.get("eta"),
     )
+    if outcome is Outcome.SUCCEEDED:
+        report.entry = entry_of(task, fields)
+    else:
+        _complete(report, note, retval)
+    meter.measure(report, note.cpu)
     if note.course is not None:
         note.course.end(report)
     reporter.send(report)
-    logs.ended(report, fields, task, retval)
+    if logs.lines.on:
+        logs.ended(report, fields, task, retval)
 
 
-def _exactly(outcome: Outcome, retval: Any) -> Outcome:
-    if outcome is Outcome.IGNORED and getattr(retval, "args", ())[:1] == (_REPLACED,):
-        return Outcome.REPLACED
-    return outcome
+def _complete(report: Execution, note: _Note, retval: Any) -> None:
+    """Add what there is to tell of an attempt that did not succeed."""
+    if report.outcome is Outcome.FAILED and note.failure is not None:
+        report.exception, report.cause = note.failure
+        report.detail = note.detail
+    elif report.outcome is Outcome.REJECTED:
+        report.requeued = bool(getattr(retval, "requeue", False))
+    elif report.outcome is Outcome.IGNORED and getattr(retval, "args", ())[:1] == (_REPLACED,):
+        report.outcome = Outcome.REPLACED
