@@ -54,6 +54,14 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     """Facts that wait for the name of the queue."""
     upcoming: Attempt | None = None
     """The next attempt, announced before this one's end was."""
+    turn: int = 0
+    """How many messages under this id came before it."""
+    root: str | None = None
+    """Id of the first task of its workflow; None if it is alone, as far as we know."""
+    parent: str | None = None
+    """Id of the task that published it, if it belongs to a workflow."""
+    stopped: float | None = None
+    """When it ended, by its worker's clock, as far as events told."""
 
     @property
     def is_delivered_again(self) -> bool:

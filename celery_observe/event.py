@@ -55,6 +55,8 @@ class Event(msgspec.Struct, gc=False, kw_only=True):
     hostname: _Short = ""
     pid: int | None = None
     uuid: Annotated[str, msgspec.Meta(max_length=255)] | None = None
+    root_id: Annotated[str, msgspec.Meta(max_length=255)] | None = None
+    parent_id: Annotated[str, msgspec.Meta(max_length=255)] | None = None
     name: _Short | None = None
     retries: _Count | None = None
     eta: _Short | None = None

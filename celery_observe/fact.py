@@ -53,6 +53,35 @@ class Cause(enum.StrEnum):
     RETRIES_EXHAUSTED = "retries_exhausted"
 
 
+class Stage(enum.StrEnum):
+    """What a task spends its time on, one after the other."""
+
+    SCHEDULED = "scheduled"
+    """Until its ETA: a countdown, or the pause before a retry."""
+    QUEUE = "queue"
+    """Until a worker received it."""
+    RATE_LIMIT = "rate_limit"
+    """In a worker, until the rate limit let it go on; only instrumented workers tell it from the next."""
+    WORKER = "worker"
+    """In a worker, until the pool had a slot for it."""
+    RUN = "run"
+    """Until its end, or the publish of the next task, if that is earlier."""
+    UNKNOWN = "unknown"
+    """Before a task whose parent is not known."""
+
+
+class Ending(enum.StrEnum):
+    """How a workflow ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """One of its tasks failed for good, or one of its chords."""
+    REVOKED = "revoked"
+    """One of its tasks was revoked or expired, and none failed."""
+    ABANDONED = "abandoned"
+    """Nothing was heard of it for so long that it was given up."""
+
+
 class Exit(enum.StrEnum):
     """How a worker left."""
 
@@ -353,3 +382,125 @@ class PluginRan(Fact):
     up: int
     failed: int
     seconds: float | None
+
+
+class Chord(msgspec.Struct, omit_defaults=True, gc=False):
+    """What a task of a header knows of its chord."""
+
+    body: list[str] = []
+    """Ids of the tasks with which the body begins."""
+    expires: float | None = None
+    """Seconds for which the result backend remembers what the header has returned."""
+
+
+class Canvas(msgspec.Struct, omit_defaults=True, gc=False):
+    """The place of a task in its workflow, as its message says."""
+
+    root: str
+    """Id of the task with which it all began; the task's own if that is it."""
+    parent: str | None = None
+    """Id of the task that published it."""
+    root_task: str | None = None
+    """Name of the task with which it all began, where the publisher knew."""
+    group: str | None = None
+    index: int | None = None
+    """Its place in the group."""
+    chain: int = 0
+    """Steps of its chain that are still to come."""
+    callbacks: int = 0
+    """Tasks that are linked to its success."""
+    chord: Chord | None = None
+
+
+class Step(TaskFact):
+    """What is known of the latest attempt of a task that belongs to a workflow; told again whenever that changes."""
+
+    uuid: str
+    root: str
+    parent: str | None
+    turn: int = 0
+    """Orders the attempts under one id, and the tasks that replace one another under it."""
+    retries: int = 0
+    published: float | None = None
+    eta: float | None = None
+    received: float | None = None
+    released: float | None = None
+    """When its rate limit let it go on."""
+    started: float | None = None
+    ended: float | None = None
+    outcome: Outcome | None = None
+    open: bool = True
+    """Whether the task goes on: it has not ended, or is to be delivered or attempted again."""
+    canvas: Canvas | None = None
+    """What only instrumented processes tell."""
+
+
+class ChordBroken(Fact):
+    """A worker found that a chord cannot be completed; ``root``, ``group`` and ``body`` are ids, as far as known."""
+
+    reason: str
+    root: str | None
+    group: str | None
+    body: list[str]
+
+
+class Polled(Fact):
+    """``celery.chord_unlock``, a task of this id, has asked ``retries`` times whether a chord is complete."""
+
+    uuid: str
+    root: str
+    group: str | None
+    retries: int
+
+
+class WorkflowBegan(Fact):
+    """A workflow whose first task is ``root`` became known."""
+
+    root: str
+
+
+class WorkflowEnded(Fact):
+    """A workflow ended: the seconds from its first publish to its last end, and its numbers of tasks."""
+
+    root: str
+    outcome: Ending
+    duration: float | None
+    tasks: int
+    path: int | None
+    """Tasks one after the other on its critical path."""
+
+
+class WorkflowSpent(Fact):
+    """The critical path of a workflow that ended went through this stage for ``seconds``."""
+
+    root: str
+    stage: Stage
+    seconds: float
+
+
+class WorkflowRetried(Fact):
+    """Tasks of a workflow were retried ``count`` times."""
+
+    root: str
+    count: int
+
+
+class WorkflowReopened(Fact):
+    """A workflow went on that had been told to have ended."""
+
+
+class WorkflowEvicted(Fact):
+    """A workflow that had not ended was let go of to stay within bounds."""
+
+
+class ChordFailed(Fact):
+    """A chord failed: its body will not be executed."""
+
+    root: str
+    reason: str
+
+
+class Mapped(TaskFact):
+    """A task was executed in place for each of so many ``items``, by ``celery.map`` or ``celery.starmap``."""
+
+    items: int

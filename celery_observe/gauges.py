@@ -6,7 +6,7 @@ from collections import Counter
 from statistics import fmean
 from typing import TYPE_CHECKING, Protocol
 
-from celery_observe.metrics import observer, progress, tasks
+from celery_observe.metrics import observer, progress, tasks, workflows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from celery_observe.recorder import Recorder, Series
     from celery_observe.report import Progress
     from celery_observe.tracker import Running
+    from celery_observe.workflow import Workflows
 
 
 class Book(Protocol):
@@ -65,6 +66,22 @@ def write_progress(recorder: Recorder, told: Iterable[tuple[str, Progress]], now
     _write_counts(recorder[progress.BLOCKED], blocked)
     recorder[progress.RATIO].replace({labels: fmean(each) for labels, each in ratios.items()})
     recorder[progress.AGE].replace(ages)
+
+
+def write_workflows(recorder: Recorder, known: Workflows) -> None:
+    """Write what workflows, groups and chords there are now."""
+    grouped, ended = known.groups()
+    waiting, stalled = known.chords()
+    for family, counts in (
+        (workflows.ACTIVE, known.active()),
+        (workflows.OPEN_TASKS, known.open_tasks()),
+        (workflows.GROUP_TASKS, grouped),
+        (workflows.GROUP_TASKS_ENDED, ended),
+        (workflows.CHORDS_WAITING, waiting),
+    ):
+        _write_counts(recorder[family], Counter({(root,): count for root, count in counts.items()}))
+    _write_counts(recorder[workflows.CHORDS_STALLED], Counter({tuple(map(str, key)): n for key, n in stalled.items()}))
+    recorder[workflows.KEPT].set((), len(known))
 
 
 def _write_counts(series: Series, counts: Counter[tuple[str, ...]]) -> None:

@@ -20,6 +20,7 @@ from celery_observe import gauges
 from celery_observe.cause import UNKNOWN
 from celery_observe.detail import detailing
 from celery_observe.event import Decoder, Event, Malformed, Snapshot
+from celery_observe.fact import Polled, Step
 from celery_observe.fleet import Fleet, Instant
 from celery_observe.hooks.registry import detail_level
 from celery_observe.logs import log
@@ -28,6 +29,7 @@ from celery_observe.names import first_match, label_rules
 from celery_observe.recorder import OTHER, Labels, Recorder
 from celery_observe.streams import stream_for
 from celery_observe.tracker import Tracker
+from celery_observe.workflow import Workflows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -87,6 +89,14 @@ class Reader(threading.Thread):
             detail_of=detailing(detail_level(settings)),
             max_tasks=settings.max_tracked_tasks,
         )
+        self.workflows = Workflows(
+            recorder.record,
+            quiet=settings.workflow_quiet,
+            timeout=settings.workflow_timeout,
+            max_tasks=settings.max_tracked_tasks,
+        )
+        recorder.also(Step, self.workflows.follow)
+        recorder.also(Polled, self.workflows.poll)
         self._hold_for = settings.inspect_timeout + 0.5 if settings.remote_control else 0.0
         self._held: list[tuple[list[bytes], Instant]] = []
         self._held_bytes = 0
@@ -305,7 +315,16 @@ class Reader(threading.Thread):
             self._count_gap(at.monotonic)
         else:
             self._tracker.tick(at)
+            self.recorder.record_all(self._facts)
+            self._tick_workflows()
         self._write_gauges(at)
+
+    def _tick_workflows(self) -> None:
+        """Tell workflows the time of the newest event, by our clock: what was sent after it may be on its way."""
+        if self._newest is not None:
+            event, _ = self._newest
+            sender = self.fleet.get(event.hostname)
+            self.workflows.tick(event.timestamp + (sender.skew if sender is not None else 0.0))
 
     def _count_gap(self, now: float) -> None:
         """Add the time since the stream was lost that was not added yet; the wait for the first connect is none."""
@@ -316,6 +335,7 @@ class Reader(threading.Thread):
     def _write_gauges(self, at: Instant) -> None:
         self.recorder.record_all(self._facts)
         gauges.write(self.recorder, self._tracker, at.wall)
+        gauges.write_workflows(self.recorder, self.workflows)
         if self._newest is not None:
             event, read = self._newest
             gauges.write_lag(self.recorder, event, self.fleet.get(event.hostname), read)

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 OTHER = "__other__"
 """The label value under which a full family counts."""
-_BOUNDED = frozenset({"outcome", "cause", "priority", "kind", "version", "pool", "reason", "plugin", "family"})
+_BOUNDED = frozenset({"outcome", "cause", "priority", "kind", "version", "pool", "reason", "plugin", "family", "stage"})
 """Labels of few values, which we or Celery choose: a full family counts under these still."""
 
 Labels = tuple[str, ...]
+F = TypeVar("F", bound=Fact)
 
 
 class Value:

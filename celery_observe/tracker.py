@@ -32,10 +32,12 @@ from celery_observe.fact import (
     Failed,
     Finished,
     Outcome,
+    Polled,
     Published,
     Received,
     Redelivered,
     Started,
+    Step,
     TaskEvicted,
     TaskFact,
     Waited,
@@ -55,6 +57,9 @@ _LATE = 2.0
 """Seconds after an attempt's end in which word of its publish or receipt may still arrive."""
 _SETTLED = 1.0
 """Seconds after which the events of something a worker did are surely on their way."""
+
+CHORD_UNLOCK = "celery.chord_unlock"
+"""The task that polls, by retrying, where the result backend does not count what a chord's header returns."""
 
 _type = attrgetter("type")
 _NOT_FINAL = frozenset({Outcome.RETRIED, Outcome.CANCELLED})
@@ -204,6 +209,8 @@ class Tracker:
             attempt.queue = self._queue_of(event.name or "") or UNKNOWN
         if attempt.held is not None:
             self._release(attempt)
+        if event.root_id != uuid or attempt.root is not None:
+            self._follow_workflow(attempt, event)
         self._emit(Published(attempt.task, attempt.queue, event.hostname))
         if attempt.first_published is None and not event.retries:
             attempt.first_published = event.timestamp
@@ -245,6 +252,8 @@ class Tracker:
             attempt.worker = event.hostname
         if attempt.queue == UNKNOWN:
             attempt.queue = self._only_queue(event.hostname) or self._queue_of(event.name or "") or UNKNOWN
+        if event.root_id != uuid or attempt.root is not None:
+            self._follow_workflow(attempt, event)
         self._tell(attempt, Received(attempt.task, attempt.queue, event.hostname))
 
     def _received_after_end(self, attempt: Attempt, event: Event, at: Instant) -> Attempt:
@@ -294,6 +303,8 @@ class Tracker:
             return
         attempt.seeded = False
         self._run(attempt, worker, event.timestamp)
+        if attempt.root is not None:
+            self._emit(_step(attempt))
         queue_wait = attempt.queue_wait()
         self._tell(attempt, Started(attempt.task, attempt.queue, event.hostname, attempt.worker_wait(), queue_wait))
 
@@ -328,7 +339,7 @@ class Tracker:
 
     def _rejected(self, event: Event, at: Instant) -> None:
         attempt = self._terminal(event, at, Outcome.REJECTED, final=not event.requeue)
-        attempt.requeued = attempt.requeued or bool(event.requeue)
+        attempt.requeued = attempt.requeued or bool(event.requeue)  # a repetition may say so, too
 
     def _failed(self, event: Event, at: Instant) -> None:
         if is_reject(event.exception, event.traceback):
@@ -363,6 +374,8 @@ class Tracker:
         if runtime is None or runtime < 0.0:
             runtime = on_one_host(attempt.started, event.timestamp) if attempt.worker == event.hostname else None
         attempt.ended = at.monotonic
+        attempt.stopped = event.timestamp
+        attempt.requeued = not final
         if final and outcome not in _NOT_FINAL:
             attempt.finished = event.timestamp
         self._end(attempt, outcome, runtime)
@@ -371,6 +384,8 @@ class Tracker:
     def _end(self, attempt: Attempt, outcome: Outcome, runtime: float | None = None) -> None:
         """Give an attempt its outcome."""
         attempt.outcome = outcome
+        if attempt.root is not None:
+            self._emit(_step(attempt))
         worker = self._fleet.get(attempt.worker)
         if worker is not None:
             worker.running.discard(attempt)
@@ -378,6 +393,23 @@ class Tracker:
         self._tell(attempt, Ended(attempt.task, attempt.queue, attempt.worker, outcome, runtime, total))
         if self._open.get(attempt.uuid) is attempt:
             self._close(attempt)
+
+    def _follow_workflow(self, attempt: Attempt, event: Event) -> None:
+        """Tell of a task that belongs to a workflow, and of the first one of that when there is a second.
+
+        Publishers before message protocol 2 name no root. A retry says that it was published by its own task.
+        """
+        if event.root_id is None:
+            return
+        if event.root_id != attempt.uuid and attempt.root is None:
+            root = self._open.get(event.root_id) or self._ended.get(event.root_id)
+            if root is not None and root.root is None:
+                root.root = event.root_id
+                self._emit(_step(root))
+            attempt.root = event.root_id
+        if event.parent_id != attempt.uuid:
+            attempt.parent = event.parent_id
+        self._emit(_step(attempt))
 
     def _halt(self, attempt: Attempt) -> None:
         """Take an attempt from those that execute."""
@@ -460,6 +492,10 @@ class Tracker:
             self._end(attempt, Outcome.RETRIED)
             return self._follow(follower, event)
         follower = self._attempt(event)
+        follower.turn, follower.root, follower.parent = attempt.turn + 1, attempt.root, attempt.parent
+        if event.name == CHORD_UNLOCK:
+            follower.root = follower.root or follower.uuid
+            self._emit(Polled(follower.uuid, follower.root, None, follower.retries))
         if event.name is None:
             follower.task, follower.queue = attempt.task, attempt.queue
             follower.retries = attempt.retries + (attempt.outcome is Outcome.RETRIED)
@@ -606,3 +642,25 @@ class Tracker:
         for attempt in list(worker.running):
             self._end(attempt, Outcome.VANISHED)
         worker.running.clear()
+
+
+def _step(attempt: Attempt) -> Step:
+    """Return what is known of an attempt of a task of a workflow."""
+    goes_on = attempt.outcome is None or attempt.outcome in _NOT_FINAL or attempt.requeued
+    return Step(
+        task=attempt.task,
+        queue=attempt.queue,
+        worker=attempt.worker,
+        uuid=attempt.uuid,
+        root=attempt.root or attempt.uuid,
+        parent=attempt.parent,
+        turn=attempt.turn,
+        retries=attempt.retries,
+        published=attempt.published,
+        eta=attempt.eta,
+        received=attempt.received,
+        started=attempt.started,
+        ended=attempt.stopped,
+        outcome=attempt.outcome,
+        open=goes_on,
+    )

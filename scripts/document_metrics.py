@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 from celery_observe.cli import main
-from celery_observe.fact import Cause, Outcome
+from celery_observe.fact import Cause, Outcome, Stage
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 
@@ -29,6 +29,8 @@ HEAD = """\
 | `outcome` | {outcomes} |
 | `cause` | {causes} |
 | `state` | what a task called its state in `update_state`; Celery's own states are not counted |
+| `root` | the name of the task with which a workflow began ([Workflows](workflows.md)), `unknown` where nothing told |
+| `stage` | {stages} |
 | `label` | a name in `label_names`; the names in there are labels of the families `celery_task_labelled_*` |
 
 An attempt has one outcome. `vanished`: it started and nothing told how it ended, since its worker died, its last event
@@ -43,7 +45,7 @@ def page() -> str:
     printed = StringIO()
     with redirect_stdout(printed):
         main(["metrics", "--format", "markdown"], standalone_mode=False)
-    return HEAD.format(outcomes=_values(Outcome), causes=_values(Cause)) + printed.getvalue()
+    return HEAD.format(outcomes=_values(Outcome), causes=_values(Cause), stages=_values(Stage)) + printed.getvalue()
 
 
 def _values(of: type[StrEnum]) -> str:

@@ -227,6 +227,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     label_values: Annotated[Amount, _metrics("Values of such a label. More are counted as `__other__`.", "N")] = 100
     max_series: Annotated[Amount, _metrics("Series of a family. More are counted as `__other__`.", "N")] = 2000
     max_tracked_tasks: Annotated[Amount, _metrics("Tasks remembered until they end.", "N")] = 50_000
+    workflow_quiet: Annotated[
+        Seconds,
+        _metrics("A workflow has ended when none of its tasks is open and nothing came for so long.", "SECONDS"),
+    ] = 10.0
+    workflow_timeout: Annotated[
+        Seconds, _metrics("Give up on a workflow of which nothing was heard for so long.", "SECONDS")
+    ] = 86_400.0
     worker_timeout: Annotated[Seconds, _metrics("Forget a worker that long after it went.", "SECONDS")] = 300.0
 
     host: Annotated[str, _server("Address to listen on; 0.0.0.0 is all of them.", "ADDRESS")] = "127.0.0.1"

@@ -10,12 +10,13 @@ import msgspec
 
 from celery_observe import gauges
 from celery_observe.event import Decoder, Malformed
-from celery_observe.fact import EventMalformed
+from celery_observe.fact import EventMalformed, Polled, Step
 from celery_observe.fleet import Fleet, Instant
 from celery_observe.metrics import CATALOGUE, Family
 from celery_observe.page import Page
 from celery_observe.recorder import Recorder
 from celery_observe.tracker import Tracker
+from celery_observe.workflow import Workflows
 from services.exporter import Samples
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
@@ -38,6 +39,9 @@ class Replay:
         self.recorder.start_at_zero()
         self.fleet = Fleet(self.recorder.record, worker_timeout)
         self.tracker = Tracker(self.recorder.record, self.fleet)
+        self.workflows = Workflows(self.recorder.record, quiet=1.0)
+        self.recorder.also(Step, self.workflows.follow)
+        self.recorder.also(Polled, self.workflows.poll)
         self.now = 0.0
         self._decoder = Decoder(self._malformed)
 
@@ -59,7 +63,9 @@ class Replay:
         for _ in range(seconds):
             self.now += 1.0
             self.tracker.tick(Instant(self.now, self.now))
+            self.workflows.tick(self.now)
             gauges.write(self.recorder, self.tracker, self.now)
+            gauges.write_workflows(self.recorder, self.workflows)
         return self
 
     def page(self) -> str:

@@ -20,7 +20,8 @@ FLOORS = (
     {"recorder", "workflow"},
     {"journal"},
     {"tracker"},
-    {"fleet", "progress"},
+    {"chords"},
+    {"fleet", "lineage", "progress"},
     {"metrics", "attempt", "cause"},
     {"detail"},
     {"app", "connection"},
@@ -31,7 +32,7 @@ FLOORS = (
     {"settings"},
     {"broker"},
     {"logs"},
-    {"masking", "errors"},
+    {"masking", "errors", "tree"},
     {"__version__"},
 )
 
@@ -50,6 +51,7 @@ PURE = {
     "hooks",
     "journal",
     "labels",
+    "lineage",
     "metrics",
     "names",
     "page",
@@ -59,6 +61,7 @@ PURE = {
     "stalled",
     "testing",
     "tracker",
+    "tree",
     "workflow",
 }
 WORLD = {

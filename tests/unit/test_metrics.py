@@ -17,8 +17,9 @@ LABELS = {
     *("state", "label"),  # users choose them; they are capped
     *("rule", "sink"),  # users choose them, in the settings
     *("type", "kind", "version", "pool", "reason", "plugin", "family"),  # each of few values, which we or Celery choose
+    "stage",  # so is this
 }
-BASE_UNITS = ("_seconds", "_bytes")
+UNITS = ("_seconds", "_bytes", "_tasks", "_items")
 
 every_family = pytest.mark.parametrize("family", CATALOGUE, ids=lambda family: family.name)
 
@@ -42,9 +43,9 @@ def test_counters_and_only_they_end_in_total(family: Family) -> None:
 
 @every_family
 def test_a_histogram_has_a_unit_and_ascending_bounds(family: Family) -> None:
-    """A base unit in its name; other kinds have no bounds."""
+    """A base unit, or what is counted, in its name; other kinds have no bounds."""
     if family.kind is Kind.HISTOGRAM:
-        assert family.name.endswith(BASE_UNITS)
+        assert family.name.endswith(UNITS)
         assert family.buckets == tuple(sorted(set(family.buckets)))
         assert family.value is not None
     assert bool(family.buckets) == (family.kind is Kind.HISTOGRAM)
