@@ -1,4 +1,4 @@
-"""The command line: `celery-observe run`, `metrics`, `health` and `demo`, and `celery -A proj observe`."""
+"""The command line: `celery-observe run`, `metrics`, `health`, `alerts` and `demo`, and `celery -A proj observe`."""
 
 from __future__ import annotations
 

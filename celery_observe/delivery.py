@@ -202,8 +202,8 @@ class Delivery(threading.Thread):
         for thread in (*self._couriers.values(), *(caller for _group, caller in self._callers)):
             thread.start()
         while not self.stopping.wait(INTERVAL):
-            self._guard.run(PLUGIN, self._work, timed=False)
-        self._guard.run(PLUGIN, lambda: self._work(final=True), timed=False)
+            self._guard.run(PLUGIN, self.look, timed=False)
+        self._guard.run(PLUGIN, lambda: self.look(final=True), timed=False)
         for courier in self._couriers.values():
             courier.stopping.set()
             courier.put(None)
@@ -215,7 +215,8 @@ class Delivery(threading.Thread):
         for courier in self._couriers.values():
             courier.join(max(0.0, deadline - time.monotonic()))
 
-    def _work(self, *, final: bool = False) -> None:
+    def look(self, *, final: bool = False) -> None:
+        """Take in what has come, and hand on what is due; when ``final``, without waiting for more."""
         self._take()
         now = _now()
         for group, _caller in (*self._groups, *self._callers):
@@ -292,7 +293,7 @@ class _Courier(threading.Thread):
         self._waiting: queue.Queue[_Parcel | None] = queue.Queue(MOST_MESSAGES)
         self._breaker = Breaker()
         self._problem: SinkError | None = None
-        self._backoff = tenacity.wait_exponential_jitter(initial=0.5, max=30.0, jitter=0.5)
+        self._backoff = tenacity.wait_exponential(multiplier=0.5, max=30.0) + tenacity.wait_random(0.0, 0.5)
         recorder[alerts.SENT].increase((name,), 0)
         for reason in Dropped:
             recorder[alerts.DROPPED].increase((name, reason), 0)
@@ -317,17 +318,17 @@ class _Courier(threading.Thread):
                 self._deliver(parcel)
 
     def _deliver(self, parcel: _Parcel) -> None:
-        """Try until it is delivered, or in vain; while the circuit is open, wait."""
-        while not self._tried(parcel):
-            if isinstance(self._problem, SinkRefusedError):
-                self._drop(Dropped.REFUSED)
+        """Try until it is delivered, or in vain; while the circuit is open, wait. At the end, try once."""
+        while not (self.stopping.is_set() and self._breaker.is_open):
+            if self._tried(parcel):
                 return
             now = time.monotonic()
-            if now - parcel.since > TOO_OLD or self.stopping.is_set():
-                self._drop(Dropped.SHUTDOWN if self.stopping.is_set() else Dropped.TOO_OLD)
+            if isinstance(self._problem, SinkRefusedError) or now - parcel.since > TOO_OLD:
+                self._drop(Dropped.REFUSED if isinstance(self._problem, SinkRefusedError) else Dropped.TOO_OLD)
                 return
             self._breaker.open(now)
             self.stopping.wait(self._breaker.pause(now))
+        self._drop(Dropped.SHUTDOWN)
 
     def _tried(self, parcel: _Parcel) -> bool:
         attempts = tenacity.Retrying(

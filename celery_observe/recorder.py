@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 
 OTHER = "__other__"
 """The label value under which a full family counts."""
-_BOUNDED = frozenset({"outcome", "cause", "priority", "kind", "version", "pool", "reason", "plugin", "family", "stage"})
-"""Labels of few values, which we or Celery choose: a full family counts under these still."""
+_BOUNDED = frozenset(
+    {
+        *("outcome", "cause", "priority", "kind", "version", "pool", "reason", "plugin", "family", "stage"),
+        *("rule", "sink"),
+    }
+)
+"""Labels of few values, which we, Celery or the settings choose: a full family counts under these still."""
 
 Labels = tuple[str, ...]
 F = TypeVar("F", bound=Fact)

@@ -2,7 +2,7 @@
 
 A report needs no joining: whoever executed a task tells all there is to tell of it at once. What a newer version adds,
 an older one skips. Times are Unix seconds, durations seconds. Arguments, results and the texts of exceptions are no
-fields, so that they cannot leak.
+fields, so that they cannot leak; but for what alerts may quote of a failure.
 """
 
 from __future__ import annotations

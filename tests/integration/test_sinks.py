@@ -5,6 +5,7 @@ A sink is found by its file; one of which no example stands here fails the first
 
 from __future__ import annotations
 
+import pkgutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -50,8 +51,13 @@ def alert(task: str = "payments.charge", status: Status = Status.FIRING, **field
         "count": 3,
         "detail": Detail("id-1", 2, 'File "/app/tasks.py", line 7, in charge'),
     }
-    times = {"starts_at": 1.7e9, "last_at": 1.7e9 + 5, "ends_at": 1.7e9 + 305}
-    known = {"rule": "charge", "status": status, "labels": labels, "fingerprint": fingerprint("charge", labels)}
+    times: dict[str, Any] = {"starts_at": 1.7e9, "last_at": 1.7e9 + 5, "ends_at": 1.7e9 + 305}
+    known: dict[str, Any] = {
+        "rule": "charge",
+        "status": status,
+        "labels": labels,
+        "fingerprint": fingerprint("charge", labels),
+    }
     return Alert(**known, **times, **(given | fields))
 
 
@@ -196,12 +202,13 @@ def test_an_end_is_told_too(kind: str, status: Status, receiver: Callable[..., R
 @every_sink
 def test_options_that_are_wrong_are_refused_with_the_fix(kind: str) -> None:
     """Values are not shown: they may be secrets."""
-    for options, said in [
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"urll": SECRET}, "Did you mean url?"),
         ({"url": 7}, "url"),
         ({"url": f"{SECRET}"}, "url: "),
         ({"url_file": "/does/not/exist"}, "Create it first"),
-    ]:
+    ]
+    for options, said in wrong:
         with pytest.raises(SettingsError) as refused:
             sink_for("mine", {"type": kind, **EXAMPLES[kind]("http://h"), **options}, "--alert-sink")
         assert str(refused.value).startswith("--alert-sink, sink mine: ")
@@ -220,7 +227,7 @@ def test_a_sink_does_not_show_its_secrets(kind: str) -> None:
 
 def test_an_unknown_type_is_refused() -> None:
     """And a table that is none."""
-    with pytest.raises(SettingsError, match="there is no type 'pigeon'. Give one of alertmanager, apprise"):
+    with pytest.raises(SettingsError, match=r"there is no type 'pigeon'\. Give one of alertmanager, apprise"):
         sink_for("pigeon", "http://h", "o")
     with pytest.raises(SettingsError, match=r"sink slack: got \*\*\*"):
         sink_for("slack", 7, "o")
@@ -264,7 +271,12 @@ def test_alertmanager_gets_labels_annotations_and_times(receiver: Callable[..., 
 
     assert only(server).path == f"/{SECRET}/api/v2/alerts"
     (posted,) = only(server).json
-    assert posted["labels"] == {"alertname": "charge", "severity": "critical", "task": "payments.charge", "queue": "pay"}
+    assert posted["labels"] == {
+        "alertname": "charge",
+        "severity": "critical",
+        "task": "payments.charge",
+        "queue": "pay",
+    }
     assert (posted["startsAt"], posted["endsAt"]) == ("2023-11-14T22:13:20+00:00", "2023-11-14T22:18:25+00:00")
     assert posted["annotations"]["flower_url"].startswith("https://flower")
     assert posted["annotations"]["task_id"] == "id-1"
@@ -371,4 +383,4 @@ def test_a_server_may_say_when_to_come_back(receiver: Callable[..., Receiver]) -
 
 def test_a_new_sink_is_found_by_its_file() -> None:
     """Its type is its file's name."""
-    assert set(sink_types()) | {"post"} == {each.name for each in sinks.pkgutil.iter_modules(sinks.__path__)}
+    assert set(sink_types()) | {"post"} == {each.name for each in pkgutil.iter_modules(sinks.__path__)}

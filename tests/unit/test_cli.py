@@ -57,6 +57,7 @@ def test_help_lists_every_setting_once_under_its_group() -> None:
         "Queues",
         "Metrics",
         "Server",
+        "Alerts",
         "Log",
         "Options",
     ]

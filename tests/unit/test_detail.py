@@ -77,7 +77,7 @@ def test_texts_of_earlier_exceptions_are_not_told() -> None:
 
     def chain() -> None:
         try:
-            raise KeyError(PASSWORD)
+            dict[str, int]()[PASSWORD]
         except KeyError as error:
             raise RuntimeError("later") from error
 
@@ -100,7 +100,9 @@ def test_a_huge_traceback_is_cut(level: str) -> None:
     assert "/app/deep.py" in (told("traceback", "T\n" + frame * 2000 + "E: x").traceback or "")
 
 
-@pytest.mark.parametrize("trace", ["", "\x00\ud800", "File", '  File "', 'Traceback\n  File "a", line 1, in b', "\n" * 70000])
+@pytest.mark.parametrize(
+    "trace", ["", "\x00\ud800", "File", '  File "', 'Traceback\n  File "a", line 1, in b', "\n" * 70000]
+)
 def test_what_is_no_traceback_harms_nobody(trace: str) -> None:
     """Events are written by strangers."""
     str(told("arguments", trace)).encode()

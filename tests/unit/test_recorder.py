@@ -6,7 +6,9 @@ from celery_observe.fact import (
     Cause,
     CustomEvent,
     Ended,
+    Fact,
     Failed,
+    Finished,
     Outcome,
     Started,
     Unobserved,
@@ -277,3 +279,17 @@ def test_the_worker_label_is_added_to_what_facts_of_a_task_feed() -> None:
     assert all(labelled[name] == plain[name] for name in plain.keys() - added)
     assert {family.name for family in (tasks.OUTCOMES, tasks.STARTED, tasks.RUNTIME, tasks.FAILURES)} <= added
     assert tasks.RUNNING.name not in added
+
+
+def test_who_also_wants_a_kind_of_fact_gets_it_once_it_is_counted() -> None:
+    """One by one or many at once; of other kinds nothing."""
+    recorder, got = Recorder(), list[tuple[Fact, float]]()
+    outcomes = recorder[tasks.OUTCOMES]
+    recorder.also(Ended, lambda fact: got.append((fact, sum(outcomes.values.values()))))
+    recorder.also(Finished, lambda fact: got.append((fact, 0)))
+    end, other = ended(), Finished("t", "q", "w@h", Outcome.SUCCEEDED, None)
+
+    recorder.record(end)
+    recorder.record_all([end, Started("t", "q", "w@h", None), other])
+
+    assert got == [(end, 1), (end, 2), (other, 0)]

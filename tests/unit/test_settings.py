@@ -360,7 +360,7 @@ def test_each_setting_says_what_it_is() -> None:
     """The declaration is all that help and documentation have."""
     for setting in SETTINGS.values():
         assert setting.help.endswith("."), setting.name
-        assert setting.group in {"Source", "Tasks", "Queues", "Metrics", "Server", "Log", "Worker"}
+        assert setting.group in {"Source", "Tasks", "Queues", "Metrics", "Server", "Alerts", "Log", "Worker"}
         assert bool(setting.metavar) is (setting.form is not bool), setting.name
 
 
