@@ -1,4 +1,4 @@
-"""The broker of the demo: which one its app uses, and whether that is free to be used."""
+"""The broker of the demo: which one its app uses, whether that is free to be used, and its queues."""
 
 from __future__ import annotations
 
@@ -40,6 +40,17 @@ def require_unused(app: Celery, queues: tuple[str, ...]) -> None:
             f"queues of this broker are in use: {', '.join(sorted(used))}. The demo would take their "
             "messages: give it the URL of an empty database or virtual host"
         )
+
+
+def declare(app: Celery) -> None:
+    """Make the queues of an app, that of dead letters too, to which nobody may ever publish.
+
+    RabbitMQ tells nothing of a queue that is not there. Raises kombu's OperationalError.
+    """
+    with app.connection_for_write(connect_timeout=5) as connection:
+        connection.ensure_connection(max_retries=1, reraise_as_library_errors=True)
+        for queue in app.amqp.queues.values():
+            queue(connection.default_channel).declare()
 
 
 def _consumed(app: Celery) -> Iterator[str]:

@@ -119,6 +119,7 @@ class Stage:
             return False
         if given_broker is not None:
             broker.require_unused(app, (*QUEUES, DEAD_LETTERS))
+        broker.declare(app)
         self._start_observers()
         for queue in QUEUES:
             self._start(f"worker {queue}", *_worker(queue), farewell=signal.SIGQUIT)  # running tasks must not delay it

@@ -81,7 +81,9 @@ task_send_sent_event = True
 # --- Beat ---
 
 beat_schedule = {
+    # Often, and one is as good as the next: what was not started by then need not be.
     "count-stock": {"task": "inventory.count", "schedule": timedelta(seconds=3), "options": {"expires": 3}},
     "remind-of-carts": {"task": "carts.sweep", "schedule": timedelta(seconds=5)},
+    # When nobody needs the slots; by the clock of UTC, which no summer shifts.
     "report-nightly": {"task": "reports.nightly", "schedule": crontab(hour=3, minute=0)},
 }

@@ -27,6 +27,11 @@ return '0'
 """
 
 
+def take(client: Any, bucket: str, rate: float, burst: int) -> float:
+    """Take a token from a bucket that gains `rate` a second and holds `burst`: return 0, or the seconds to wait."""
+    return float(client.eval(_TAKE, 1, f"bucket:{bucket}", rate, burst))
+
+
 class TokenBucketTask(Task):  # type: ignore[misc]  # Celery has no types
     """A task that needs a token to run, and comes back when there may be one.
 
@@ -44,8 +49,7 @@ class TokenBucketTask(Task):  # type: ignore[misc]  # Celery has no types
 
     def before_start(self, _task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Take a token. Raises Retry if there is none."""
-        client = self.backend.client
-        wait = float(client.eval(_TAKE, 1, f"bucket:{self.bucket(*args, **kwargs)}", self.rate, self.burst))
+        wait = take(self.backend.client, self.bucket(*args, **kwargs), self.rate, self.burst)
         if wait > 0:
             # Not all at the moment of the next token: only one would get it.
             raise self.retry(countdown=wait * random.uniform(1, 3))  # noqa: S311 - no secret
