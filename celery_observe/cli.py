@@ -253,6 +253,14 @@ def alerts() -> None:
     """Alerts by hooks: see docs/hooks.md."""
 
 
+@alerts.command("facts", cls=_Command)
+def alerts_facts() -> None:
+    """Print what rules can be about: each fact, and the keys of its conditions."""
+    from celery_observe.hooks.conditions import FACTS, keys  # noqa: PLC0415 - other commands do without
+
+    click.echo(_table(("on", "conditions"), [(name, " ".join(keys(kind))) for name, kind in FACTS.items()]))
+
+
 @alerts.command("test", cls=_Command)
 @click.option("--config", metavar="FILE", help="TOML file with settings; CELERY_OBSERVE_CONFIG.")
 @click.option(

@@ -23,7 +23,7 @@ _ADDRESSES = re.compile(rf"{_ADDRESS.pattern}(?:[,;]{_ADDRESS.pattern})*")
 _QUERY_VALUE = re.compile(r"(?P<key>[^=&;?]+)=(?P<value>[^&;]*)")
 _URL_IN_TEXT = re.compile(r"[A-Za-z][\w+.-]*://\S+?(?=[)\]}>'\",.:;!]*(?:\s|$))")
 _SECRET_IN_TEXT = re.compile(
-    r"""((?:password|passwd|pwd|secret|token|credentials?)["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s"',;&}]+)""",
+    r"""((?:password|passwd|pwd|secret|token|credentials?|(?:access|api|auth|private)[_-]?key)["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s"',;&}]+)""",
     re.IGNORECASE,
 )
 

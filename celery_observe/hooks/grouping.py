@@ -33,6 +33,10 @@ MOST_OPEN = 1000
 """Alerts of one rule that are known at a time; more are told as a number."""
 
 
+_Key = tuple[tuple[str, str], ...]
+"""The labels of an alert."""
+
+
 class _Open(msgspec.Struct, kw_only=True, eq=False):
     """An alert that fires."""
 
@@ -53,8 +57,8 @@ class Group:
     def __init__(self, rule: Rule, emit: Callable[[Fact], None]) -> None:
         self.rule = rule
         self._emit = emit
-        self._open: dict[tuple[str, ...], _Open] = {}
-        self._waiting: dict[tuple[str, ...], _Open] = {}
+        self._open: dict[_Key, _Open] = {}
+        self._waiting: dict[_Key, _Open] = {}
         self._ended: list[_Open] = []
         self._more = 0
         self._since: Instant | None = None
@@ -69,7 +73,7 @@ class Group:
         rule = self.rule
         labels = {name: str(getattr(found, name)) for name in rule.by if getattr(found, name, None)}
         labels = {**labels, **constant, **rule.labels}
-        key = tuple(labels.values())
+        key = tuple(labels.items())
         known = self._open.get(key)
         if known is not None:
             known.last = at
@@ -129,7 +133,7 @@ class Group:
             self._emit(AlertsLimited(self.rule.name, more))
         yield since.monotonic, self._message(told, Status.FIRING, more=more)
 
-    def _close(self, key: tuple[str, ...], each: _Open) -> None:
+    def _close(self, key: _Key, each: _Open) -> None:
         del self._open[key]
         if self._waiting.pop(key, None) is None and each.told is not None:
             self._ended.append(each)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from celery_observe.errors import SinkError, SinkRefusedError
 from celery_observe.hooks import Alert, Message, Status
 from celery_observe.sinks import delivers
 from celery_observe.sinks.post import HttpSink
@@ -23,9 +24,15 @@ class PagerDuty(HttpSink, frozen=True, kw_only=True):
     url: str = "https://events.pagerduty.com/v2/enqueue"
 
     def deliver(self, message: Message) -> None:
-        """Send one event for each alert. What was sent before one fails is sent again, to no effect."""
+        """Send one event for each alert, whatever becomes of the others; what is sent once more has no effect."""
+        problem: SinkError | None = None
         for alert in message.alerts:
-            self.post(self._event(alert, message))
+            try:
+                self.post(self._event(alert, message))
+            except SinkRefusedError as error:
+                problem = error
+        if problem is not None:
+            raise problem
 
     def _event(self, alert: Alert, message: Message) -> dict[str, Any]:
         event = {"routing_key": self.routing_key, "dedup_key": alert.fingerprint}

@@ -300,6 +300,16 @@ def test_pagerduty_gets_an_event_for_each_alert(receiver: Callable[..., Receiver
     assert third == {"routing_key": "R" * 32, "dedup_key": first["dedup_key"], "event_action": "resolve"}
 
 
+def test_an_alert_that_pagerduty_refuses_does_not_keep_back_others(receiver: Callable[..., Receiver]) -> None:
+    """Each is an event of its own."""
+    server = receiver(400, 202)
+
+    with pytest.raises(SinkRefusedError):
+        made("pagerduty", server.url).deliver(message(alert("a"), alert("b")))
+
+    assert len(server.deliveries) == 2
+
+
 def test_slack_gets_text_that_cannot_mention_anybody(receiver: Callable[..., Receiver]) -> None:
     """What looks like its markup is escaped."""
     server = receiver()

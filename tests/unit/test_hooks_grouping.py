@@ -210,6 +210,15 @@ def test_labels_are_those_of_the_task_not_of_who_executed_it() -> None:
     assert (message.rule, message.alerts[0].severity) == ("charge", "critical")
 
 
+def test_alerts_of_which_different_labels_are_known_are_different() -> None:
+    """Though the values of those are the same."""
+    told = Told(group_wait=0, by=["task", "queue"])
+    told.fire(Failed("mail", "", "w", "KeyError", Cause.EXCEPTION))
+    told.fire(Failed("", "mail", "w", "KeyError", Cause.EXCEPTION))
+
+    assert [alert.labels for alert in told.due()[0].alerts] == [{"task": "mail"}, {"queue": "mail"}]
+
+
 def test_a_failure_is_told_with_its_detail_and_links() -> None:
     """A link of which something is not known is left out."""
     detail = Detail("id/1", 2, 'File "a.py", line 1, in run', "no such key", "(1, 2)")

@@ -69,3 +69,9 @@ def test_what_is_nested_is_masked_by_the_names_of_keys() -> None:
         "access_key": "***",
         "hosts": [["redis://:***@h", 1]],
     }
+
+
+def test_keys_of_apis_are_masked_in_text() -> None:
+    """As source code, and the text of an exception, name them."""
+    assert mask_text("stripe.api_key = 'sk_live_1'") == "stripe.api_key = ***"
+    assert mask_text("{'access-key': 'hunter2', 'monkey': 'george'}") == "{'access-key': ***, 'monkey': 'george'}"
