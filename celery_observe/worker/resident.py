@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _PATIENCE = 1.0
 """Seconds that the end of the worker waits for ours."""
-_NAP = 0.05
 
 
 class Resident:
@@ -49,8 +48,8 @@ class Resident:
         self._reading: socket.socket | None = None
         self._pipeline: Pipeline | None = None
         self._apart: subprocess.Popen[bytes] | None = None
-        self._stopping = False
-        self._stopped = False
+        self._stopping = threading.Event()
+        self._stopped = threading.Event()
 
     def prepare(self) -> None:
         """Open the way for reports, before the pool forks."""
@@ -77,24 +76,20 @@ class Resident:
 
     def stop(self) -> None:
         """End, and wait a moment for it; the worker has no tasks any more."""
-        self._stopping = True
-        deadline = time.monotonic() + _PATIENCE
-        while not self._stopped and time.monotonic() < deadline:
-            time.sleep(_NAP)
+        self._stopping.set()
+        self._stopped.wait(_PATIENCE)
 
     def _live(self, serve: Serve | None) -> None:
         try:
             self._serve(serve)
             due = time.monotonic()
-            while not self._stopping:
-                if time.monotonic() >= due:
-                    due += INTERVAL
-                    self._tell()
-                time.sleep(_NAP)
+            while not self._stopping.wait(max(0.0, due - time.monotonic())):
+                due += INTERVAL
+                self._tell()
             self._tell(leaving=True)
             self._leave()
         finally:
-            self._stopped = True
+            self._stopped.set()
 
     @told
     def _serve(self, serve: Serve | None) -> None:
