@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import socket
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from celery_observe import logs
-from celery_observe.errors import CeleryObserveError, PortTakenError
+from celery_observe.errors import CeleryObserveError, PortTakenError, SettingsError
+from celery_observe.hooks.registry import wanted
 from celery_observe.logs import log
 from celery_observe.pipeline import Pipeline
 from celery_observe.settings import Settings
@@ -33,6 +35,18 @@ class Order(msgspec.Struct):
 
     worker: str
     settings: Settings
+
+
+def prepare(settings: Settings) -> None:
+    """Import what alerts need: in the main thread, since a child that is forked amid an import may wait for it forever.
+
+    What is wrong with the settings is told by ``serve``.
+    """
+    if wanted(settings):
+        from celery_observe.delivery import plan  # noqa: PLC0415 - who has no alerts does without
+
+        with suppress(SettingsError):
+            plan(settings)
 
 
 def serve(worker: str, settings: Settings, reading: socket.socket) -> Pipeline | None:

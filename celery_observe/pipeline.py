@@ -15,7 +15,7 @@ from celery_observe.asker import Asker
 from celery_observe.broker import socket_path
 from celery_observe.exposition import Exposition, Readiness
 from celery_observe.guard import Guard
-from celery_observe.hooks.registry import registered
+from celery_observe.hooks.registry import wanted
 from celery_observe.labels import catalogue
 from celery_observe.leader import Leader, lock_for
 from celery_observe.listener import Listener
@@ -103,7 +103,7 @@ class Pipeline:
     def _alerting(self) -> Delivery | None:
         """Return what tells of alerts, None if nothing is to be told. Raises SettingsError."""
         settings = self._settings
-        if not (settings.alert_rule or settings.alert_hooks or settings.alert_sink or registered):
+        if not wanted(settings):
             return None
         from celery_observe.delivery import Delivery, plan  # noqa: PLC0415 - who has no alerts does without
 

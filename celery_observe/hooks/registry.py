@@ -20,15 +20,20 @@ class Hook(NamedTuple):
     call: Call
 
 
+registered: dict[str, Hook] = {}
+"""By module and name, so that a module that is imported again replaces its own."""
+
+
+def wanted(settings: Settings) -> bool:
+    """Tell whether anything may have to be told."""
+    return bool(settings.alert_rule or settings.alert_hooks or registered)
+
+
 def detail_level(settings: Settings) -> str:
     """Return how much is told of a failure: what the settings say, or what is wanted if there is anybody to tell."""
     if settings.alert_detail != "auto":
         return settings.alert_detail
-    return "traceback" if settings.alert_rule or settings.alert_hooks or registered else "none"
-
-
-registered: dict[str, Hook] = {}
-"""By module and name, so that a module that is imported again replaces its own."""
+    return "traceback" if wanted(settings) else "none"
 
 
 def on_fact(on: str, **keys: Any) -> Callable[[C], C]:

@@ -70,6 +70,7 @@ class Resident:
             from celery_observe import hosting, logs  # noqa: PLC0415 - now, so that no child is forked amid an import
 
             logs.be_hosted()
+            hosting.prepare(self._settings)
             serve = hosting.serve_as_guest
             os.register_at_fork(after_in_child=self._forked)
         threading.Thread(target=self._live, args=(serve,), name="celery-observe", daemon=True).start()

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import chain
 from click.testing import CliRunner
 
+from apps.sample import make_app
 from celery_observe.cli import main
 from services.exporter import COMMAND, Exporter
 from services.instrumented import Instrumented, Sidecar
 from services.ports import LOOPBACK, free_port
+from services.prometheus import Alertmanager
 from services.receiver import Receiver
 from services.redis import Redis
 from services.waiting import eventually
+from services.webhook import Webhook
 from services.worker import Worker
 
 SENT = "celery_observe_alerts_sent_total"
@@ -157,6 +161,32 @@ def test_a_lost_worker_pages_once_and_is_resolved_when_it_is_back(
     assert (page_["event_action"], end["event_action"]) == ("trigger", "resolve")
     assert page_["dedup_key"] == end["dedup_key"]
     assert page_["payload"]["summary"] == f"worker {dying.node} has left: lost"
+
+
+def test_a_failed_workflow_is_told_through_a_real_alertmanager(
+    redis_server: Redis,
+    celery_worker: Callable[..., Worker],
+    exporter: Callable[..., Exporter],
+    alertmanager: Alertmanager,
+    webhook: Webhook,
+) -> None:
+    """Once, to the team whose label its rule has; one that succeeds is not told."""
+    rule = {"on": "workflow_ended", "outcome": "failed", "name": "workflow-failed", "severity": "critical"}
+    env = {
+        "CELERY_OBSERVE_ALERT_RULE": json.dumps([{**rule, "labels": {"team": "payments"}, "group_wait": 0}]),
+        "CELERY_OBSERVE_ALERT_SINK": json.dumps({"alertmanager": alertmanager.url}),
+        "CELERY_OBSERVE_WORKFLOW_QUIET": "1",
+    }
+    page = exporter(redis_server.url, env=env)
+    page.wait_until_ready()
+    celery_worker(redis_server.url, pool="prefork")
+    app = make_app(redis_server.url)
+
+    for last in (app.signature("add", (3,)), app.signature("fail", immutable=True)):
+        chain(app.signature("add", (1, 2)), last).apply_async()
+    eventually(webhook.summary, 30, what="an alert")
+
+    assert webhook.summary() == [("payments-pager", "workflow-failed", "firing")]
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "solo"])

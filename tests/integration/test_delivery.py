@@ -22,6 +22,7 @@ from celery_observe.hooks.registry import registered
 from celery_observe.metrics import CATALOGUE, Family, alerts
 from celery_observe.recorder import Recorder
 from celery_observe.settings import load
+from services.certificates import Certificates
 from services.ports import LOOPBACK, free_port
 from services.prometheus import Alertmanager
 from services.receiver import Receiver
@@ -354,6 +355,46 @@ print([name for name in ("celery_observe.delivery", "celery_observe.sinks", "ten
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_delivering_imports_nothing(receiver: Callable[..., Receiver], certificates: Certificates) -> None:
+    """A worker forks its children beside the threads that do, and an import that is cut in two never ends."""
+    plain, encrypted = receiver(503, "reset", 400, "garbage", 302, 200), receiver(tls=certificates)
+    sinks = {
+        "slack": plain.url.replace(LOOPBACK, "localhost"),
+        "alertmanager": plain.url.replace("http://", "http://user:password@"),
+        "webhook": {"url": encrypted.url, "ca_file": str(certificates.authority), "secret": "s"},
+        "pagerduty": {"url": plain.url, "routing_key": "k"},
+        "untrusted": hook(encrypted.url),
+    }
+    code = f"""
+import sys, time
+from celery_observe import logs, pipeline
+from celery_observe.delivery import Delivery, plan
+from celery_observe.fact import Cause, Detail, Failed
+from celery_observe.guard import Guard
+from celery_observe.recorder import Recorder
+from celery_observe.settings import load
+logs.be_hosted()
+own, recorder = Recorder(), Recorder()
+rules = [{{"on": "failed", "group_wait": 0}}]
+settings = load({{"alert_rule": rules, "alert_sink": {sinks!r}}}, {{}}, instrumented=True)
+thread = Delivery(plan(settings), own, Guard(own.record))
+thread.watch(recorder)
+before = set(sys.modules)
+thread.start()
+for number in range(4):
+    recorder.record(Failed(f"t{{number}}", "q", "w", "E", Cause.EXCEPTION, Detail("id")))
+    time.sleep(0.5)
+thread.stopping.set()
+thread.join(5)
+print(sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+    assert len(plain.deliveries) > 6
+    assert encrypted.deliveries
 
 
 def test_a_real_alertmanager_tells_once_and_tells_the_end(
