@@ -44,7 +44,8 @@ def _shape(setting: Setting, value: Any) -> Any:
         return _mapping(setting, value)
     if setting.form is tuple:
         items = _items(value, setting.separator)
-        return list(map(_decoded, items)) if get_origin(get_args(setting.type)[0]) is dict else items
+        nests = get_origin(get_args(setting.type)[0]) is dict and isinstance(items, list | tuple)
+        return list(map(_decoded, items)) if nests else items
     return value.lower() if setting.form is Literal and isinstance(value, str) else value
 
 

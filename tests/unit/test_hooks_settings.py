@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from celery_observe.cli import main
 from celery_observe.delivery import plan
 from celery_observe.errors import SettingsError
 from celery_observe.hooks import on_fact
+from celery_observe.hooks.conditions import FACTS, keys
 from celery_observe.hooks.registry import detail_level, registered
+from celery_observe.hooks.rule import KEYS, rules
 from celery_observe.settings import Settings, load
+from celery_observe.sinks import sink_for, sink_types
 
 RULES = """
 [[alert_rule]]
@@ -157,6 +163,33 @@ def test_check_shows_no_secrets_and_refuses_what_cannot_work(config: str, tmp_pa
     assert "https://hooks.slack.com/***" in shown.output
     assert refused.exit_code == 2
     assert "no kind is 'losst'. Give some of shutdown, lost, restarted." in refused.output
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner, max_size=3),
+    max_leaves=5,
+)
+KEY = st.sampled_from([*KEYS, *keys(FACTS["failed"]), *keys(FACTS["ended"]), "type", "url", "secret", "template"])
+
+
+@given(st.sampled_from(sorted(FACTS)), st.dictionaries(KEY, JSON, max_size=4))
+def test_any_rule_is_taken_or_refused(on: str, table: dict[str, Any]) -> None:
+    """In one line."""
+    with suppress(SettingsError):
+        rules([{"on": on, **table}], "--alert-rule", {})
+
+
+@given(st.sampled_from(sorted(sink_types())), st.dictionaries(KEY | st.text(max_size=9), JSON, max_size=4))
+@pytest.mark.filterwarnings("ignore")
+def test_any_sink_is_taken_or_refused_and_not_shown(kind: str, table: dict[str, Any]) -> None:
+    """Whatever its options are; passwords least of all."""
+    try:
+        shown = repr(sink_for("mine", {**table, "secret": "hunter2", "type": kind}, "--alert-sink"))
+    except SettingsError as refused:
+        shown = str(refused)
+
+    assert "hunter2" not in shown
 
 
 @pytest.mark.usefixtures("no_hooks")
