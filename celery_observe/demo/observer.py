@@ -28,12 +28,15 @@ class Observer:
         """Where it serves."""
         return f"http://{LOOPBACK}:{self.port}"
 
-    def start(self, children: Children) -> None:
-        """Start it, again on another port if it died because its own was taken meanwhile."""
-        if self._child is not None:
-            if self._asked_for or not self._child.ended or is_free(self.port):
-                return
+    def tend(self, children: Children) -> None:
+        """Start it again, on another port, if it died because its own was taken meanwhile."""
+        died = self._child is not None and self._child.ended
+        if died and not self._asked_for and not is_free(self.port):
             self.port = free_port()
+            self.start(children)
+
+    def start(self, children: Children) -> None:
+        """Start it."""
         run = [sys.executable, "-m", "celery_observe", "run", "--port", str(self.port)]
         self._child = children.start(self.name, [*run, *self._arguments])
 

@@ -106,6 +106,7 @@ class Stage:
         self._socket = f"unix://{children.folder}/observe.sock"
         told = ["--listen", self._socket, "--families", "process", "--label-names", "tier"]
         self._sidecar = Observer("sidecar", told, port=free_port())
+        self._observers = (self._exporter, self._sidecar)
         self._pause = pause
         self._children = children
         self._terminal = terminal
@@ -120,17 +121,14 @@ class Stage:
         if given_broker is not None:
             broker.require_unused(app, (*QUEUES, DEAD_LETTERS))
         broker.declare(app)
-        self._start_observers()
+        for each in self._observers:
+            each.start(self._children)
         for queue in QUEUES:
             self._start(f"worker {queue}", *_worker(queue), farewell=signal.SIGQUIT)  # running tasks must not delay it
         self._start("beat", "beat", "--schedule", "schedule")
         return self._until("an exporter that sees three workers", self._ready) and self._introduce(
             given_broker or f"{server}/0"
         )
-
-    def _start_observers(self) -> None:
-        for each in (self._exporter, self._sidecar):
-            each.start(self._children)
 
     def _start(self, name: str, *command: str, farewell: signal.Signals = signal.SIGTERM) -> None:
         celery = [sys.executable, "-m", "celery", "--quiet", "--app", f"{_APP}.observed"]
@@ -140,6 +138,8 @@ class Stage:
     def _until(self, name: str, ready: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + _READY_WITHIN
         while time.monotonic() < deadline:
+            for each in self._observers:
+                each.tend(self._children)
             self._children.check()  # first, since somebody else may answer at the port of a child that could not
             if ready():
                 return True
@@ -149,7 +149,6 @@ class Stage:
 
     def _ready(self) -> bool:
         """Tell whether the exporter and the sidecar are ready and see every worker."""
-        self._start_observers()
         return self._exporter.ready and self._sidecar.ready and self._read(0).workers_up == len(QUEUES)
 
     def _introduce(self, url: str) -> bool:
