@@ -6,8 +6,9 @@ not. From events alone a chord is visible only where ``celery.chord_unlock`` pol
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING
+
+from celery_observe.fact import Stall
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
@@ -15,27 +16,14 @@ if TYPE_CHECKING:
     from celery_observe.fact import Chord, ChordBroken, Polled
     from celery_observe.lineage import Node
 
+CHORD_UNLOCK = "celery.chord_unlock"
+"""The task that polls, by retrying, where the result backend does not count what a chord's header returns."""
 MOST_POLLS = 10_000
 """Polling tasks that are remembered."""
 SPINNING_AFTER = 300.0
 """Seconds for which a chord of which only the polling is seen may take before it counts as stalled."""
 _SPINNING_POLLS = 3
 """Polls in vain after the header is complete."""
-
-
-class Reason(enum.StrEnum):
-    """Why a chord stalls, or has failed."""
-
-    HEADER_FAILED = "header_failed"
-    """A task of its header failed."""
-    BODY_NOT_SENT = "body_not_sent"
-    """Its header is complete, but its body was not published, or could not be."""
-    RESULT_EXPIRED = "result_expired"
-    """The result backend has forgotten what the header returned before it was complete."""
-    UNLOCK_SPINNING = "unlock_spinning"
-    """``celery.chord_unlock`` polls on, though the header is complete."""
-    BACKEND = "backend"
-    """The results could not be read or joined."""
 
 
 class Group:
@@ -74,17 +62,17 @@ class Group:
             self.gap = max(self.gap, node.ended - since)
             self.returned = max(node.ended, self.returned or 0.0)
 
-    def stalled(self, clock: float, quiet: float, *, polled: bool) -> Reason | None:
+    def stalled(self, clock: float, quiet: float, *, polled: bool) -> Stall | None:
         """Return why its body does not come; None if it has come, or may."""
         if self.body is None or self.begun or self.broken is not None:
             return None
         if self.failed:
-            return Reason.HEADER_FAILED
+            return Stall.HEADER_FAILED
         if self.finished < self.members or clock - self.changed < quiet:
             return None
         if self.expires and self.gap > self.expires:
-            return Reason.RESULT_EXPIRED
-        return Reason.UNLOCK_SPINNING if polled else Reason.BODY_NOT_SENT
+            return Stall.RESULT_EXPIRED
+        return Stall.UNLOCK_SPINNING if polled else Stall.BODY_NOT_SENT
 
 
 class Poll:
@@ -121,8 +109,10 @@ class Chords:
         group = self.groups.get(name)
         if group is None:
             group = self.groups[name] = Group()
+        if chord is not None and group.expires is None:
+            group.expires = chord.expires
         if chord is not None and group.body is None:
-            group.body, group.expires = chord.body, chord.expires
+            group.body = chord.body
             group.begun = any(uuid in known for uuid in chord.body)
             self._groups_of_bodies.update(dict.fromkeys(chord.body, name))
 

@@ -1,4 +1,4 @@
-"""The command line: `celery-observe run`, `metrics`, `health`, `alerts` and `demo`, and `celery -A proj observe`."""
+"""The command line: `celery-observe run`, `health`, `trace` and others, and `celery -A proj observe`."""
 
 from __future__ import annotations
 
@@ -246,6 +246,25 @@ def health(ctx: click.Context, /, *, ready: bool, broker: str | None, timeout: f
             answer = check.of_process(load(flags, instrumented=True), ready=ready, timeout=timeout)
     click.echo(msgspec.json.encode(answer))
     ctx.exit(0 if answer.is_healthy else 1)
+
+
+@main.command("trace", cls=_Command)
+@click.argument("root_id")
+@click.option("--url", metavar="URL", help="Exporter, sidecar or worker to ask.  [default: http://127.0.0.1:9808]")
+@click.option("--basic-auth-file", metavar="FILE", help="Whose first line is USER:PASSWORD to show.")
+@click.option("--bearer-token-file", metavar="FILE", help="Whose first line is the token to show.")
+@click.option("--ca-file", metavar="FILE", help="CA to verify its certificate with, for https.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, metavar="SECONDS"
+)
+def trace(root_id: str, /, *, url: str | None, ca_file: str | None, timeout: float, **flags: Any) -> None:
+    """Print the tasks of a recent workflow as a tree; a * marks its critical path."""
+    from celery_observe import trace as tracing  # noqa: PLC0415 - other commands do without
+
+    with _refusing():
+        settings = load(flags, instrumented=True)
+        printed = tracing.lines(root_id, url, settings, ca_file=ca_file, timeout=timeout)
+    click.echo("\n".join(printed))
 
 
 @main.group("alerts", cls=_Group)

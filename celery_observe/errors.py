@@ -41,6 +41,10 @@ class ProbeError(CeleryObserveError):
     """A question to the broker or to its workers was not answered."""
 
 
+class TraceError(CeleryObserveError):
+    """The tasks of a workflow could not be asked for: give the --url of what observes them."""
+
+
 class StateError(CeleryObserveError):
     """The state file cannot be read or written."""
 

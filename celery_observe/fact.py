@@ -7,6 +7,7 @@ the label it becomes. Times are Unix seconds, durations seconds; a duration that
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import msgspec
 
@@ -384,11 +385,30 @@ class PluginRan(Fact):
     seconds: float | None
 
 
+class Stall(enum.StrEnum):
+    """Why the body of a chord does not come."""
+
+    HEADER_FAILED = "header_failed"
+    """A task of its header failed."""
+    BODY_NOT_SENT = "body_not_sent"
+    """Its header is complete, but its body was not published, or could not be."""
+    RESULT_EXPIRED = "result_expired"
+    """The result backend has forgotten what the header returned before it was complete."""
+    UNLOCK_SPINNING = "unlock_spinning"
+    """``celery.chord_unlock`` polls on though the header is complete, or gave up."""
+    BACKEND = "backend"
+    """The results could not be read or joined."""
+
+
+_Id = Annotated[str, msgspec.Meta(max_length=255)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
 class Chord(msgspec.Struct, omit_defaults=True, gc=False):
     """What a task of a header knows of its chord."""
 
-    body: list[str] = []
-    """Ids of the tasks with which the body begins."""
+    body: Annotated[list[_Id], msgspec.Meta(max_length=100)] = []
+    """Ids of tasks with which the body begins."""
     expires: float | None = None
     """Seconds for which the result backend remembers what the header has returned."""
 
@@ -396,20 +416,26 @@ class Chord(msgspec.Struct, omit_defaults=True, gc=False):
 class Canvas(msgspec.Struct, omit_defaults=True, gc=False):
     """The place of a task in its workflow, as its message says."""
 
-    root: str
+    root: _Id
     """Id of the task with which it all began; the task's own if that is it."""
-    parent: str | None = None
+    parent: _Id | None = None
     """Id of the task that published it."""
-    root_task: str | None = None
+    root_task: Annotated[str, msgspec.Meta(max_length=512)] | None = None
     """Name of the task with which it all began, where the publisher knew."""
-    group: str | None = None
+    group: _Id | None = None
     index: int | None = None
     """Its place in the group."""
-    chain: int = 0
+    nesting: _Count = 0
+    """How many tasks before it were replaced under its id."""
+    chain: _Count = 0
     """Steps of its chain that are still to come."""
-    callbacks: int = 0
+    callbacks: _Count = 0
     """Tasks that are linked to its success."""
     chord: Chord | None = None
+    released: float | None = None
+    """When the rate limit of its worker let it go on."""
+    polls: _Id | None = None
+    """The group for whose end it polls, if it is ``celery.chord_unlock``."""
 
 
 class Step(TaskFact):

@@ -48,6 +48,7 @@ from celery_observe.report import (
     AnyReport,
     Arrival,
     Beat,
+    ChordFailure,
     Clock,
     Due,
     Entries,
@@ -55,6 +56,7 @@ from celery_observe.report import (
     Labelling,
     Listing,
     Loss,
+    Placement,
     Progress,
     Publication,
     Reception,
@@ -62,10 +64,11 @@ from celery_observe.report import (
     Running,
     Sent,
 )
+from celery_observe.steps import Steps
 from celery_observe.tracker import Running as Executing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping
 
     from celery_observe.fleet import Fleet, Instant, Worker
 
@@ -113,6 +116,7 @@ class Journal:
     """Takes reports in and hands facts to ``emit``.
 
     ``label_of`` maps a task's name to that it is counted under; ``divide`` is told each end with its users' labels.
+    ``followed`` are the ids of the first tasks of workflows that are known.
     """
 
     def __init__(
@@ -122,6 +126,7 @@ class Journal:
         *,
         label_of: Callable[[str], str] = lambda name: name,
         divide: Callable[[Ended, Mapping[str, str] | None], None] = lambda _end, _labels: None,
+        followed: Container[str] = frozenset(),
         max_tasks: int = 50_000,
     ) -> None:
         self._emit = emit
@@ -138,8 +143,11 @@ class Journal:
         self.event_counts: Counter[str] = Counter()
         """Reports handled by type; whoever collects them clears it."""
         self._beats = Beats(emit)
+        self._steps = Steps(emit, label_of, followed)
         handlers: dict[type[AnyReport], Callable[[Any, Instant], None]] = {
             Reception: self._received,
+            Placement: lambda report, _at: self._steps.placed(report),
+            ChordFailure: lambda report, _at: self._steps.broken(report),
             Execution: self._executed,
             Progress: self._progressed,
             Labelling: self._labelled,
@@ -198,6 +206,7 @@ class Journal:
         if report.exception is not None:
             self._emit(PublishFailed(task, queue, report.hostname, report.exception))
             return
+        self._steps.published(report)
         self._emit(Published(task, queue, report.hostname))
         if report.seconds is not None:
             self._emit(PublishTimed(task, queue, report.hostname, report.seconds))
@@ -228,6 +237,7 @@ class Journal:
             return
         if report.outcome not in _PASSED_ON:
             self._remember(key, _End(report.received, report.timestamp, report.requeued))
+        self._steps.executed(report)
         self._tell_of_itself(self._end(report), report, executing)
 
     def _is_duplicate(self, report: Execution, before: _End) -> bool:
@@ -292,6 +302,7 @@ class Journal:
         key = attempt.uuid, attempt.retries
         if key not in self._executing and not self._has_ended(key, attempt):
             self._executing[key] = _Executing(attempt, worker)
+            self._steps.started(attempt, worker)
             self._begin(attempt, at, worker)
         return self._executing.get(key)
 
@@ -374,6 +385,7 @@ class Journal:
         each = self._executing.pop(key)
         attempt = each.attempt
         self._remember(key, _End(attempt.received, attempt.started, requeued=True))
+        self._steps.started(attempt, each.worker, vanished=True)
         task, queue = self._label_of(attempt.name), attempt.queue or UNKNOWN
         end = Ended(task, queue, each.worker, Outcome.VANISHED, None)
         self._emit(end)

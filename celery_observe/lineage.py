@@ -91,9 +91,14 @@ class Node(msgspec.Struct, gc=False, eq=False):
         self.released = _either(step.released, self.released)
         self.started = _either(step.started, self.started)
         self.ended = _either(step.ended, self.ended)
-        self.outcome, self.open = step.outcome, step.open
+        if step.outcome is not None or self.outcome is None or self._is_delivered_again(step):
+            self.outcome, self.open = step.outcome, step.open
         if step.canvas is not None:
             self.owed = max(self.owed, step.canvas.callbacks + (step.canvas.chain > 0))
+
+    def _is_delivered_again(self, step: Step) -> bool:
+        """Say whether word of a task that has ended is of a later delivery, and not late itself."""
+        return step.received is not None and self.ended is not None and step.received > self.ended
 
     def _attempt_again(self, step: Step) -> None:
         """Add up the attempt before."""

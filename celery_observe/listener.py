@@ -11,12 +11,14 @@ import time
 from typing import TYPE_CHECKING
 
 from celery_observe import gauges
+from celery_observe.fact import ChordBroken, Polled, Step
 from celery_observe.fleet import Fleet, Instant
 from celery_observe.journal import Condition, Journal
 from celery_observe.labels import UserLabels
 from celery_observe.metrics import observer
 from celery_observe.names import label_rules
 from celery_observe.report import AnyReport, decode
+from celery_observe.workflow import Workflows
 
 if TYPE_CHECKING:
     from celery_observe.event import Malformed
@@ -50,14 +52,26 @@ class Listener(threading.Thread):
         self._stream = stream
         self._guard = guard
         self._fleet = Fleet(recorder.record, settings.worker_timeout)
+        self.workflows = Workflows(
+            recorder.record,
+            quiet=settings.workflow_quiet,
+            timeout=settings.workflow_timeout,
+            max_tasks=settings.max_tracked_tasks,
+        )
+        recorder.also(Step, self.workflows.follow)
+        recorder.also(Polled, self.workflows.poll)
+        recorder.also(ChordBroken, self.workflows.breaks)
         self._journal = Journal(
             recorder.record,
             self._fleet,
+            followed=self.workflows,
             label_of=label_rules(settings.task_allow, settings.task_deny, settings.task_rename),
             divide=UserLabels(recorder.record, settings.label_names, settings.label_values).divide,
             max_tasks=settings.max_tracked_tasks,
         )
         self._connected = False
+        self._told = 0.0
+        """When the newest report was made, in Unix seconds."""
         self._ticked = time.monotonic()
 
     def expect(self, worker: str) -> None:
@@ -136,15 +150,18 @@ class Listener(threading.Thread):
             for newest in decode(body, self._malformed):
                 self._journal.handle(newest, at)
         if newest is not None:
+            self._told = newest.timestamp
             self._write_lag(newest, at)
         if at.monotonic - self._ticked >= TICK:
             self._ticked = at.monotonic
             self._journal.tick(at)
+            self.workflows.tick(self._told)
             self._write_gauges(at.wall)
 
     def _write_gauges(self, now: float) -> None:
         gauges.write(self.recorder, self._journal, now)
         gauges.write_progress(self.recorder, self._journal.progress(), now)
+        gauges.write_workflows(self.recorder, self.workflows)
 
     def _write_lag(self, newest: AnyReport, at: Instant) -> None:
         self.recorder[observer.EVENT_LAG].set((), max(0.0, at.wall - newest.timestamp))

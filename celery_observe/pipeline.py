@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from celery_observe.delivery import Delivery
     from celery_observe.metrics import Family
     from celery_observe.settings import BrokerSettings, Settings
+    from celery_observe.tree import Tree
 
 
 _SAVE_INTERVAL = 1.0
@@ -87,7 +88,7 @@ class Pipeline:
         self._state = StateFile(settings.state_file) if settings.state_file else None
         self._stopping = threading.Event()
         self._saver = threading.Thread(target=self._save_each_second, name="state-file", daemon=True)
-        self.exposition = Exposition(settings, self.render, self.readiness, self.health)
+        self.exposition = Exposition(settings, self.render, self.readiness, self.health, self.workflow)
 
     def _recorder(self, const_labels: dict[str, str]) -> Recorder:
         settings = self._settings
@@ -203,6 +204,11 @@ class Pipeline:
         encode = openmetrics_text.generate_latest if openmetrics else generate_latest
         process: bytes | None = self._guard.run("process", lambda: encode(self._process))
         return text + (process or (b"# EOF\n" if openmetrics else b""))
+
+    def workflow(self, name: str) -> Tree | None:
+        """Return the tasks of a workflow, by the id of its first task or of a group; None if it is not kept."""
+        found = (source.workflows.tree(name) for source in self._sources)
+        return next((tree for tree in found if tree is not None), None)
 
     def readiness(self) -> Readiness:
         """Say whether the numbers are being kept up to date, and if not, why."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from celery_observe.event import Malformed, reason_of
-from celery_observe.fact import Cause, Detail, Outcome
+from celery_observe.fact import Canvas, Cause, Detail, Outcome, Stall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +57,18 @@ class Reception(Report, tag="received"):
     arrivals: Annotated[list[Arrival], msgspec.Meta(max_length=LISTED_AT_ONCE)]
 
 
+class Placement(Report, tag="placed"):
+    """A worker took a task that belongs to a workflow."""
+
+    uuid: _Id
+    name: _Name
+    canvas: Canvas
+    queue: _Name | None = None
+    retries: _Count = 0
+    published: _Time | None = None
+    eta: _Name | None = None
+
+
 class Execution(Report, tag="executed"):
     """An attempt of a task ended, at ``timestamp``; ``started`` is None if it was never executed."""
 
@@ -90,6 +102,11 @@ class Execution(Report, tag="executed"):
     """The entry of beat's schedule that it was sent for; of successes only."""
     detail: Detail | None = None
     """What alerts tell of its failure, where they are wanted."""
+    canvas: Canvas | None = None
+    """Its place in a workflow, if it belongs to one."""
+    mapped: _Name | None = None
+    """The task that it executed in place for each of so many ``items``."""
+    items: _Count = 0
 
 
 class Running(msgspec.Struct, omit_defaults=True, gc=False):
@@ -103,6 +120,7 @@ class Running(msgspec.Struct, omit_defaults=True, gc=False):
     published: _Time | None = None
     received: _Time | None = None
     eta: _Name | None = None
+    canvas: Canvas | None = None
 
 
 class Listing(Report, tag="running"):
@@ -181,6 +199,20 @@ class Publication(Report, tag="published"):
     queue: _Name | None = None
     seconds: _Time | None = None
     exception: _Name | None = None
+    uuid: _Id | None = None
+    """With ``retries``, ``eta`` and ``canvas``, if it belongs to a workflow."""
+    retries: _Count = 0
+    eta: _Name | None = None
+    canvas: Canvas | None = None
+
+
+class ChordFailure(Report, tag="chord_failed"):
+    """A worker found that the body of a chord cannot be executed; ``root``, ``group`` and ``body`` are ids."""
+
+    reason: Stall
+    root: _Id | None = None
+    group: _Id | None = None
+    body: Annotated[list[_Id], msgspec.Meta(max_length=100)] = []
 
 
 class Clock(Report, tag="clock"):
@@ -229,12 +261,14 @@ class Loss(Report, tag="lost"):
 
 AnyReport = (
     Reception
+    | Placement
     | Execution
     | Progress
     | Labelling
     | Listing
     | Beat
     | Publication
+    | ChordFailure
     | Clock
     | Entries
     | Due

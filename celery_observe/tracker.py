@@ -19,6 +19,7 @@ import msgspec
 
 from celery_observe.attempt import Attempt, between_hosts, on_one_host, unix_time
 from celery_observe.cause import UNKNOWN, diagnose, is_reject, unregistered_name
+from celery_observe.chords import CHORD_UNLOCK
 from celery_observe.detail import Detailing, detailing
 from celery_observe.event import Malformed
 from celery_observe.fact import (
@@ -57,9 +58,6 @@ _LATE = 2.0
 """Seconds after an attempt's end in which word of its publish or receipt may still arrive."""
 _SETTLED = 1.0
 """Seconds after which the events of something a worker did are surely on their way."""
-
-CHORD_UNLOCK = "celery.chord_unlock"
-"""The task that polls, by retrying, where the result backend does not count what a chord's header returns."""
 
 _type = attrgetter("type")
 _NOT_FINAL = frozenset({Outcome.RETRIED, Outcome.CANCELLED})

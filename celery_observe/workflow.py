@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from celery_observe.attempt import between_hosts
 from celery_observe.cause import UNKNOWN
-from celery_observe.chords import Chords, Group, Poll, Reason
+from celery_observe.chords import Chords, Group, Poll
 from celery_observe.fact import (
     Canvas,
     ChordBroken,
@@ -26,6 +26,7 @@ from celery_observe.fact import (
     Fact,
     Outcome,
     Polled,
+    Stall,
     Step,
     WorkflowBegan,
     WorkflowEnded,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MOST_OF_ONE = 2_000
-"""Tasks of one workflow that are kept before those that have ended are let go of."""
+"""Tasks of one workflow that are kept before those that have ended are let go of, and that are shown."""
 REMEMBERED = 1_000
 """Workflows that have ended and are kept to be shown."""
 MOST_AT_ONCE = 5.0
@@ -169,9 +170,9 @@ class Workflows:
         """Return how many tasks are kept."""
         return self._size
 
-    def __contains__(self, uuid: str) -> bool:
-        """Say whether a task with this id is the first of a workflow that is known."""
-        return uuid in self._named
+    def __contains__(self, uuid: object) -> bool:
+        """Say whether a task with this id is the first of a workflow that is known, or polls for one."""
+        return uuid in self._named or uuid in self._chords.polls
 
     # -- what comes in
 
@@ -442,7 +443,7 @@ class Workflows:
             if poll.group not in polled:
                 root, spinning = self._judge(poll)
                 waiting[root] += not spinning
-                stalled[root, Reason.UNLOCK_SPINNING] += spinning
+                stalled[root, Stall.UNLOCK_SPINNING] += spinning
         return waiting, stalled
 
     def _judge(self, poll: Poll) -> tuple[str, bool]:
@@ -476,8 +477,8 @@ class Workflows:
             state=workflow.ending if ended else "active",
             tasks=workflow.tasks,
             open=workflow.open,
-            twigs=[_twig(node, critical=node.uuid in critical) for node in lineage.nodes.values()],
-            left_out=max(0, workflow.tasks - len(lineage.nodes)),
+            twigs=[_twig(node, critical=node.uuid in critical) for node in islice(lineage.nodes.values(), MOST_OF_ONE)],
+            left_out=max(0, workflow.tasks - min(len(lineage.nodes), MOST_OF_ONE)),
         )
 
 

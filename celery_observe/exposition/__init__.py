@@ -1,4 +1,4 @@
-"""The metrics over HTTP: /metrics, /healthz, /readyz and a landing page, served by one thread of its own.
+"""The metrics over HTTP: /metrics, /healthz, /readyz, /workflows and a landing page, served by one thread of its own.
 
 Nothing here talks to a broker: a request renders what other threads have written and is answered at once.
 """
@@ -30,11 +30,13 @@ from celery_observe.exposition.endpoints import (
     Readiness,
     Ready,
     Site,
+    Workflow,
     log_request,
 )
 from celery_observe.exposition.server import SWEEP_INTERVAL, Listener, Server, bounded_server
 from celery_observe.exposition.tls import server_context
 from celery_observe.logs import log
+from celery_observe.tree import Tree
 
 __all__ = ["Exposition", "HttpSettings", "Page", "Readiness"]
 
@@ -95,11 +97,12 @@ class Exposition:
         render: Page,
         readiness: Callable[[], Readiness],
         health: Callable[[], Readiness],
+        workflow: Callable[[str], Tree | None] = lambda _id: None,
     ) -> None:
-        """Take what to serve. All three are called in this server's thread, and must not block."""
+        """Take what to serve. All of it is called in this server's thread, and must not block."""
         self.port = settings.port
         self._settings = settings
-        self._served = (render, readiness, health)
+        self._served = (render, readiness, health, workflow)
         self._server: Server | None = None
         self._listening: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -152,6 +155,7 @@ class Exposition:
                 ("/metrics", Metrics, site),
                 ("/healthz", Healthy, site),
                 ("/readyz", Ready, site),
+                ("/workflows/([^/]+)", Workflow, site),
                 ("/", Landing, site),
             ],
             default_handler_class=NotFound,

@@ -16,6 +16,7 @@ from celery_observe.exposition.access import Access
 from celery_observe.exposition.landing import CONTENT_SECURITY_POLICY, landing_page
 from celery_observe.exposition.negotiation import OPENMETRICS, accepts_gzip, content_type
 from celery_observe.logs import log
+from celery_observe.tree import Tree
 
 GZIP_LEVEL = 1
 """A page of metrics shrinks twentyfold at the cheapest level already."""
@@ -54,6 +55,7 @@ class Site:
     render: Page
     readiness: Callable[[], Readiness]
     health: Callable[[], Readiness]
+    workflow: Callable[[str], Tree | None]
     access: Access
     client_certificates: bool
 
@@ -77,9 +79,9 @@ class Endpoint(RequestHandler):
         if not self.site.access.admits(self.request.headers.get("Authorization", "")):
             raise HTTPError(HTTPStatus.UNAUTHORIZED)
 
-    def head(self) -> None:
+    def head(self, *path: str) -> None:
         """Answer as to GET; the server leaves the body out."""
-        self.get()
+        self.get(*path)
 
     def compute_etag(self) -> None:
         """Hash nothing: no answer is worth caching."""
@@ -114,6 +116,18 @@ class Metrics(Endpoint):
             self.set_header("Content-Encoding", "gzip")
             page = gzip.compress(page, GZIP_LEVEL)
         self.finish(page)
+
+
+class Workflow(Endpoint):
+    """/workflows/ID."""
+
+    def get(self, name: str) -> None:
+        """Answer with the tasks of a workflow as JSON, or 404 if it is not known, or no more."""
+        tree = self.site.workflow(name)
+        if tree is None:
+            raise HTTPError(HTTPStatus.NOT_FOUND)
+        self.set_header("Content-Type", "application/json")
+        self.finish(msgspec.json.encode(tree))
 
 
 class Ready(Endpoint):

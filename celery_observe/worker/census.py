@@ -14,6 +14,7 @@ from celery import __version__
 from celery.worker import state
 
 from celery_observe.report import LISTED_AT_ONCE, Beat, Limit, Listing, Reception, Running
+from celery_observe.worker.canvas import canvas_of
 from celery_observe.worker.consumer import arrivals
 from celery_observe.worker.headers import PUBLISHED, RECEIVED
 from celery_observe.worker.queues import queue_names
@@ -70,6 +71,7 @@ def _parts(listed: list[T]) -> Iterator[list[T]]:
 def _running(request: Any) -> Running:
     fields = request.request_dict
     return Running(
+        canvas=canvas_of(fields),
         uuid=request.id,
         name=request.name,
         started=request.time_start,

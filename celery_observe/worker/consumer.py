@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import Reject
 
 from celery_observe.fact import Cause, Outcome
-from celery_observe.report import MOST_ARRIVALS, Arrival, Execution, Refusal
+from celery_observe.report import MOST_ARRIVALS, Arrival, Execution, Placement, Refusal
 from celery_observe.worker import executions, logs
+from celery_observe.worker.canvas import canvas_of, watch_release
 from celery_observe.worker.guard import harmless
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
 from celery_observe.worker.queues import queue_names
@@ -24,7 +25,7 @@ from celery_observe.worker.reporter import reporter
 
 if TYPE_CHECKING:
     from celery_observe.cause import Failure
-    from celery_observe.fact import Detail
+    from celery_observe.fact import Canvas, Detail
 
 _requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 """The requests that this worker holds, by task id: Celery forgets one before it tells of its failure."""
@@ -34,10 +35,16 @@ _arrived: deque[tuple[str, str | None, int | None, bool]] = deque()
 """The messages that were taken and not told of yet: task, queue, priority, whether redelivered."""
 
 
-def received(request: Any, **_: Any) -> None:
-    """Remember a message for a task, and when it came."""
-    request.request_dict[RECEIVED] = time.time()
+def received(request: Any, sender: Any = None, **_: Any) -> None:
+    """Remember a message for a task, and when it came; tell of it at once if it belongs to a workflow."""
+    fields = request.request_dict
+    now = fields[RECEIVED] = time.time()
     _requests[request.id] = request
+    canvas = canvas_of(fields)
+    if canvas is not None:
+        _place(request, fields, canvas, now)
+    if sender is not None and sender.task_buckets[request.task.name]:
+        watch_release(request)
     if request.task.acks_late:
         _watch_rejection(request)
     if len(_arrived) >= MOST_ARRIVALS:
@@ -47,6 +54,22 @@ def received(request: Any, **_: Any) -> None:
     priority = info.get("priority")
     octet = priority if isinstance(priority, int) and 0 <= priority <= 255 else None  # noqa: PLR2004 - an octet
     _arrived.append((request.name, queue_names.of(info), octet, bool(info.get("redelivered"))))
+
+
+def _place(request: Any, fields: dict[str, Any], canvas: Canvas, now: float) -> None:
+    reporter.send(
+        Placement(
+            timestamp=now,
+            hostname=request.hostname,
+            uuid=request.id,
+            name=request.name,
+            canvas=canvas,
+            queue=queue_names.of(request.delivery_info),
+            retries=fields.get("retries") or 0,
+            published=fields.get(PUBLISHED),
+            eta=fields.get("eta"),
+        )
+    )
 
 
 def arrivals() -> list[Arrival]:
@@ -146,6 +169,7 @@ def _report(
         exception=failure.exception if failure else None,
         cause=failure.cause if failure else None,
         detail=detail,
+        canvas=canvas_of(fields),
     )
     reporter.send(report)
     logs.ended(report, fields)

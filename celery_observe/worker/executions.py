@@ -16,7 +16,7 @@ from billiard.einfo import ExceptionWithTraceback
 from celery_observe.cause import Failure, diagnose
 from celery_observe.fact import Cause, Detail, Outcome
 from celery_observe.report import Execution, Running
-from celery_observe.worker import logs
+from celery_observe.worker import canvas, logs
 from celery_observe.worker.course import Course
 from celery_observe.worker.entry import entry_of
 from celery_observe.worker.guard import tried
@@ -121,6 +121,7 @@ def _running(task: Any, request: Any, note: _Note) -> Running:
         published=fields.get(PUBLISHED),
         received=fields.get(RECEIVED),
         eta=request.eta,
+        canvas=canvas.canvas_of(fields),
     )
 
 
@@ -174,6 +175,7 @@ def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> No
         received=fields.get(RECEIVED),
         eta=fields.get("eta"),
     )
+    canvas.complete(report, task, fields)
     if outcome is Outcome.SUCCEEDED:
         report.entry = entry_of(task, fields)
     else:

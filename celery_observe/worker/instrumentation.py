@@ -19,7 +19,7 @@ from celery_observe.broker import socket_path
 from celery_observe.errors import SettingsError
 from celery_observe.hooks.registry import detail_level
 from celery_observe.settings import SETTINGS, Settings, is_disabled, load
-from celery_observe.worker import consumer, context, executions, logs, publisher
+from celery_observe.worker import canvas, consumer, context, executions, logs, publisher
 from celery_observe.worker.children import Children
 from celery_observe.worker.guard import handler, harmless, told
 from celery_observe.worker.labels import labeller
@@ -99,6 +99,7 @@ def _prepare(sender: Any, **_: Any) -> None:
         _leave_out(logs.introduce, context.restore)
     from celery_observe.worker import commands, progress, resident  # noqa: F401, PLC0415 - publishers do without
 
+    canvas.watch_chords()
     progress.watch()
     quotation.settle(detail_level(settings))
     labeller.settle(settings.label_names)

@@ -15,8 +15,9 @@ from celery.app.amqp import AMQP
 
 from celery_observe.report import Publication
 from celery_observe.worker import logs
+from celery_observe.worker.canvas import canvas_of, root_task
 from celery_observe.worker.guard import harmless, watched
-from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
+from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED, RELEASED, ROOT
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
 
@@ -29,17 +30,29 @@ def stamp(headers: dict[str, Any], **_: Any) -> None:
     now = time.time()
     headers[PUBLISHED] = now
     headers.pop(RECEIVED, None)
+    headers.pop(RELEASED, None)
     if not headers.get("retries"):
         headers[FIRST_PUBLISHED] = now
+    if headers.get("root_id") != headers.get("id") and ROOT not in headers:
+        root = root_task()
+        if root is not None:
+            headers[ROOT] = root
 
 
-def published(sender: str, headers: dict[str, Any], exchange: str, routing_key: str, **_: Any) -> None:
+def published(
+    sender: str, headers: dict[str, Any], exchange: str, routing_key: str, body: Any = None, **_: Any
+) -> None:
     """Report a message that was published."""
     if not reporter.has_listener:
         return
     now = time.time()
     seconds = now - headers[PUBLISHED] if PUBLISHED in headers else None
-    reporter.send(Publication(now, _hostname(), sender, _queue(exchange, routing_key), seconds))
+    report = Publication(now, _hostname(), sender, _queue(exchange, routing_key), seconds)
+    canvas = canvas_of(headers, body[-1] if isinstance(body, list | tuple) else {})
+    if canvas is not None:
+        report.uuid, report.retries, report.eta = headers["id"], headers.get("retries") or 0, headers.get("eta")
+        report.canvas = canvas
+    reporter.send(report)
 
 
 def watch_failures(app: Any = None) -> None:

@@ -226,6 +226,16 @@ def test_a_task_that_is_delivered_again_may_still_succeed(book: Book) -> None:
     assert book.endings == [("A", "succeeded")]
 
 
+def test_late_word_of_a_task_does_not_open_it_again(book: Book) -> None:
+    """Processes race with their reports; one that was received after the end is of another delivery."""
+    book.follow(*chain(), step("b", "a", published=6.5, received=8)).wait(10)
+    assert book.endings == [("A", "succeeded")]
+
+    book.follow(step("b", "a", received=11))
+
+    assert book.known.open_tasks() == {"A": 1}
+
+
 def test_an_open_task_keeps_its_workflow_active(book: Book) -> None:
     """However long it runs, up to the timeout."""
     book.follow(chain()[0], step("b", "a", published=1, received=1, started=1)).wait(60)
