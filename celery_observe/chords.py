@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from celery_observe.fact import Stall
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Iterable, Mapping
 
     from celery_observe.fact import Chord, ChordBroken, Polled
     from celery_observe.lineage import Node
@@ -104,7 +104,7 @@ class Chords:
         self.polls: dict[str, Poll] = {}
         self._groups_of_bodies: dict[str, str] = {}
 
-    def learn(self, name: str, chord: Chord | None, known: Container[str]) -> None:
+    def learn(self, name: str, chord: Chord | None, known: Mapping[str, Node]) -> None:
         """Know a group, and its chord if that is told; its body may be ``known`` before."""
         group = self.groups.get(name)
         if group is None:
@@ -113,14 +113,17 @@ class Chords:
             group.expires = chord.expires
         if chord is not None and group.body is None:
             group.body = chord.body
-            group.begun = any(uuid in known for uuid in chord.body)
             self._groups_of_bodies.update(dict.fromkeys(chord.body, name))
+            for uuid in chord.body:
+                if uuid in known:
+                    self.begin(known[uuid])
 
-    def begin(self, uuid: str) -> None:
+    def begin(self, node: Node) -> None:
         """Note that a task became known, which may be the body of a chord."""
-        group = self.groups.get(self._groups_of_bodies.get(uuid, ""))
+        name = self._groups_of_bodies.get(node.uuid, "")
+        group = self.groups.get(name)
         if group is not None:
-            group.begun = True
+            group.begun, node.header = True, name
 
     def breaks(self, fact: ChordBroken) -> bool:
         """Note that a chord is broken; say whether that is news."""

@@ -257,7 +257,7 @@ def health(ctx: click.Context, /, *, ready: bool, broker: str | None, timeout: f
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, metavar="SECONDS"
 )
-def trace(root_id: str, /, *, url: str | None, ca_file: str | None, timeout: float, **flags: Any) -> None:
+def trace(*, root_id: str, url: str | None, ca_file: str | None, timeout: float, **flags: Any) -> None:
     """Print the tasks of a recent workflow as a tree; a * marks its critical path."""
     from celery_observe import trace as tracing  # noqa: PLC0415 - other commands do without
 

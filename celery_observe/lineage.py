@@ -56,6 +56,8 @@ class Node(msgspec.Struct, gc=False, eq=False):
     open: bool = True
     group: str | None = None
     index: int | None = None
+    header: str | None = None
+    """The group whose end it follows, if it is the body of a chord."""
     owed: int = 0
     """Tasks that Celery publishes when it succeeds."""
     children: int = 0
@@ -173,7 +175,7 @@ class Lineage:
             if node is None:
                 return
             yield node
-            node = self.nodes.get(node.parent or "")
+            node = self._before_it(node)
 
     def ended(self) -> Iterator[Node]:
         """Yield the tasks that are not open."""
@@ -186,9 +188,18 @@ class Lineage:
             each.before = self._led_to(each)
         return node.before or Path(NO_TIMES, node.begin, 0)
 
+    def _before_it(self, node: Node) -> Node | None:
+        """Return the task that a task came from; for the body of a chord that of its header which ended last.
+
+        Before Celery 5.7 the parent of such a body is the task that published the chord, if there is one.
+        """
+        header = [each for each in self.nodes.values() if each.group == node.header] if node.header else []
+        ended = [each for each in header if each.ended is not None and each is not node]
+        return max(ended, key=lambda each: each.ended or 0.0) if ended else self.nodes.get(node.parent or "")
+
     def _led_to(self, node: Node) -> Path:
         begin = node.begin
-        parent = self.nodes.get(node.parent or "")
+        parent = self._before_it(node)
         if parent is None:
             start = min((each.begin for each in self.nodes.values()), default=begin) if node.parent else begin
             return Path(_only(_UNKNOWN, begin - start), begin, 0)

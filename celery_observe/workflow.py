@@ -45,8 +45,8 @@ MOST_OF_ONE = 2_000
 """Tasks of one workflow that are kept before those that have ended are let go of, and that are shown."""
 REMEMBERED = 1_000
 """Workflows that have ended and are kept to be shown."""
-MOST_AT_ONCE = 5.0
-"""Seconds of the events' time that count between two ticks: more is a gap in what was read."""
+MOST_AT_ONCE = 2.0
+"""Seconds of the events' time that count between two ticks, as many as between heartbeats: more is a gap in them."""
 _LEAST = 2
 """Tasks of a workflow: one alone is a task."""
 
@@ -78,6 +78,8 @@ class Workflow:
         """Whether one of its chords is."""
         self.planned = False
         """Whether its messages say that it is a chain, a group or a chord, however few of its tasks were published."""
+        self.orphans: Counter[str] = Counter()
+        """How many tasks are known of parents that are not."""
         self.last: Node | None = None
         """The task that ended last."""
         self.changed = 0.0
@@ -111,6 +113,16 @@ class Workflow:
         self.failed += step.outcome in _FAILURES
         self.revoked += step.outcome in _REVOCATIONS
 
+    def count_child(self, parent: str) -> None:
+        """Count a task for the one that published it, which may become known later."""
+        node = self.lineage.nodes.get(parent)
+        if node is not None:
+            self.due -= node.due
+            node.children += 1
+            self.due += node.due
+        elif parent in self.orphans or len(self.orphans) < MOST_OF_ONE:
+            self.orphans[parent] += 1
+
     def see_end(self, node: Node) -> None:
         """Remember which task ended last."""
         last = self.last.ended if self.last is not None else None
@@ -126,6 +138,7 @@ class Workflow:
         self.failed += other.failed
         self.revoked += other.revoked
         self.due += other.due
+        self.orphans += other.orphans
         self.broken |= other.broken
         self.planned |= other.planned
         if other.last is not None:
@@ -300,12 +313,10 @@ class Workflows:
         self._size += 1
         if step.root == step.uuid:
             self._alias(workflow, step.uuid)
-        publisher = workflow.lineage.nodes.get(parent or "")
-        if publisher is not None:
-            workflow.due -= publisher.due
-            publisher.children += 1
-            workflow.due += publisher.due
-        self._chords.begin(step.uuid)
+        node.children = workflow.orphans.pop(step.uuid, 0)
+        if parent is not None:
+            workflow.count_child(parent)
+        self._chords.begin(node)
         return node
 
     def _place(self, workflow: Workflow, node: Node, canvas: Canvas) -> None:

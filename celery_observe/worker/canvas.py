@@ -47,7 +47,8 @@ def canvas_of(fields: Mapping[str, Any], embed: Mapping[str, Any] | None = None)
     ``embed`` is what the body adds; a request has it among its fields, if the body was decoded.
     """
     get, body = fields.get, (embed if embed is not None else fields).get
-    uuid, group, chain, callbacks = get("id"), get("group"), body("chain"), body("callbacks")
+    uuid, index, chain, callbacks = get("id"), get("group_index"), body("chain"), body("callbacks")
+    group = get("group") if index is not None else None  # from 5.7 on the body of a chord has that of its header
     root, nesting = get("root_id") or uuid, get("replaced_task_nesting")
     if root == uuid and not (group or chain or callbacks or nesting):
         return None
@@ -57,7 +58,7 @@ def canvas_of(fields: Mapping[str, Any], embed: Mapping[str, Any] | None = None)
         parent=get("parent_id"),
         root_task=get(ROOT),
         group=group,
-        index=get("group_index"),
+        index=index,
         nesting=nesting or 0,
         chain=len(chain or ()),
         callbacks=len(callbacks or ()),

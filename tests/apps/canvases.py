@@ -93,6 +93,7 @@ CANVASES: dict[str, Any] = {
     "retried_chain": lambda: chain(add.si(1, 1), retry_once.si(), add.si(2, 2)),
     "group": lambda: group(add.si(1, 1), add.si(2, 2), work.si(0.2)),
     "chord": lambda: chord([add.si(1, 1), work.si(0.3), add.si(2, 2)], total.s()),
+    "slow_chord": lambda: chord([add.si(1, 1), work.si(5)], total.s()),
     "failing_chord": lambda: chord([add.si(1, 1), fail.si(), add.si(2, 2)], total.s()),
     "nested": lambda: chain(add.si(1, 1), group(chain(add.si(1, 1), add.si(2, 2)), add.si(3, 3)), total.s()),
     "replace": lambda: chain(add.si(1, 1), replace.si(), add.si(2, 2)),

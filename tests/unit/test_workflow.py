@@ -353,6 +353,18 @@ def test_a_chord_waits_for_its_header(book: Book) -> None:
     assert book.known.chords() == ({}, {})
 
 
+def test_a_body_follows_the_part_that_ended_last(book: Book) -> None:
+    """Whoever is said to have published it: before Celery 5.7 that is the task that published the chord."""
+    header = Canvas("a", "a", group="g", index=0, chord=Chord(["z"]))
+    book.follow(
+        step("a", published=0, received=0, started=0, ended=1, **OK),
+        step("x", "a", published=1, received=1, started=1, ended=5, canvas=header, **OK),
+        step("z", "a", published=5, received=6, started=6, ended=7, **OK),
+    ).wait(10)
+
+    assert book.spent == {"run": 1.0 + 4.0 + 1.0, "queue": 1.0}
+
+
 def test_a_body_may_be_known_before_its_chord(book: Book) -> None:
     """The part that published it reports its own end later."""
     book.follow(part("x", 0, chord=False, ended=1, **OK), part("y", 1, chord=False), body())
@@ -424,6 +436,16 @@ def test_a_step_of_a_chain_that_was_never_published_is_awaited() -> None:
 
     book.wait(60)
     assert book.endings == [("A", "abandoned")]
+
+
+def test_a_step_that_is_known_before_the_one_that_published_it_is_not_awaited(book: Book) -> None:
+    """Processes race with their reports."""
+    first, second = chain()
+    first.canvas = Canvas("a", chain=1)
+
+    book.follow(second, first).wait(10)
+
+    assert book.endings == [("A", "succeeded")]
 
 
 def test_a_chain_whose_first_step_fails_is_a_workflow_of_one_task(book: Book) -> None:
