@@ -112,7 +112,7 @@ class Stage:
         self._terminal = terminal
 
     def prepare(self, server: str, given_broker: str | None) -> bool:
-        """Start server, observers, workers and beat, and introduce them; return False when stopped meanwhile."""
+        """Start all in the order in which they need each other, and introduce them; return False when stopped."""
         self._terminal.say("Starting a broker, an exporter, a sidecar, three workers and beat …")
         port = int(server.rpartition(":")[2])
         self._children.start("valkey", valkey.command(port, self._children.folder))
@@ -123,12 +123,15 @@ class Stage:
         broker.declare(app)
         for each in self._observers:
             each.start(self._children)
+        if not self._until("an exporter and a sidecar", self._sees):  # what beat sends before them, nobody has seen
+            return False
         for queue in QUEUES:
             self._start(f"worker {queue}", *_worker(queue), farewell=signal.SIGQUIT)  # running tasks must not delay it
         self._start("beat", "beat", "--schedule", "schedule")
-        return self._until("an exporter that sees three workers", self._ready) and self._introduce(
-            given_broker or f"{server}/0"
-        )
+        if not self._until("an exporter that sees three workers", self._sees_workers):
+            return False
+        self._introduce(given_broker or f"{server}/0")
+        return True
 
     def _start(self, name: str, *command: str, farewell: signal.Signals = signal.SIGTERM) -> None:
         celery = [sys.executable, "-m", "celery", "--quiet", "--app", f"{_APP}.observed"]
@@ -147,11 +150,13 @@ class Stage:
                 return False
         raise DemoError(f"there was not {name} within {_READY_WITHIN:.0f} s")
 
-    def _ready(self) -> bool:
-        """Tell whether the exporter and the sidecar are ready and see every worker."""
-        return self._exporter.ready and self._sidecar.ready and self._read(0).workers_up == len(QUEUES)
+    def _sees(self) -> bool:
+        return all(each.ready for each in self._observers)
 
-    def _introduce(self, url: str) -> bool:
+    def _sees_workers(self) -> bool:
+        return self._sees() and self._read(0).workers_up == len(QUEUES)
+
+    def _introduce(self, url: str) -> None:
         self._terminal.say(
             _INTRODUCTION.format(
                 exporter=self._exporter.url,
@@ -160,7 +165,6 @@ class Stage:
                 logs=self._children.folder,
             )
         )
-        return True
 
     def play(self, duration: float | None) -> None:
         """Play the load and show what the observers make of it, until stopped or over and settled."""
