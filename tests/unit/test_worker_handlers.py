@@ -106,7 +106,7 @@ def receive(*priorities: Any, redelivered: bool = False) -> None:
 class FakeRequest(SimpleNamespace):
     """One that can be referred to weakly."""
 
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]  # a namespace has none
 
 
 def test_messages_that_have_all_in_common_are_told_of_together(sent: list[AnyReport]) -> None:
