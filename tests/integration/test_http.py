@@ -19,7 +19,7 @@ from celery_observe.exposition import Readiness
 from services.web import OPENMETRICS_PAGE, TEXT_PAGE, Settings, ask, page, serving
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
-PROTECTED = ["/", "/metrics", "/nowhere"]
+PROTECTED = ["/", "/metrics", "/workflows/a", "/nowhere"]
 PROBES = ["/healthz", "/readyz"]
 
 
