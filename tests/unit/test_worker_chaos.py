@@ -11,6 +11,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -41,7 +42,8 @@ EXCEPTIONS = (RuntimeError, MemoryError)
 
 app = Celery("chaos", broker="memory://", backend="cache+memory://", set_as_current=False)
 app.conf.task_default_queue = f"chaos-{uuid.uuid4()}"
-task: Callable[..., Callable[[Callable[..., Any]], Any]] = app.task  # Celery's, with a type
+task: Callable[..., Callable[[Callable[..., Any]], Any]] = partial(app.task, shared=False)
+"""Celery's, with a type, and for this app alone: by default every app of the process gets a task."""
 
 
 @task(name="succeed")
