@@ -162,6 +162,12 @@ class Children:
         self._children[name] = Child(name, process, path, farewell)
         return self._children[name]
 
+    def end(self, name: str) -> None:
+        """End a child, unless that was done."""
+        child = self._children.pop(name, None)
+        if child is not None:
+            _end([child], seconds=4.0)
+
     def check(self) -> None:
         """Make sure that every child lives.
 

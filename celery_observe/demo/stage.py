@@ -174,10 +174,12 @@ class Stage:
         self._terminal.finish(self._agreed(shop), elapsed)
 
     def _perform(self, load: Load, shop: Shop, duration: float) -> float:
-        """Play the load; return the time it took."""
+        """Play the load, and at its end let what is under way end too; return the time it took."""
         next_reading = elapsed = 0.0
         for elapsed in self._ticks():
             load.tick(publish=elapsed < duration)
+            if elapsed >= duration:
+                self._children.end("beat")
             if elapsed >= next_reading:
                 next_reading = elapsed + _READ_EVERY
                 self._children.check()
