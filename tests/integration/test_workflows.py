@@ -38,8 +38,8 @@ ROOTED = {
     "start_chunks": ("succeeded", 4),
     "start_limited": ("succeeded", 3),
 }
-LIMITED = 0.3
-"""Seconds that a rate limit of one task in two seconds holds the second one up, in the least patient Celery."""
+LIMITED = 1.5
+"""Seconds for which a rate limit of one task in two seconds holds the second one up; older Celery lets it go early."""
 VERSIONS = ["", "5.5.3"]
 """Of Celery; "" is that of today."""
 
@@ -131,7 +131,7 @@ def test_events_tell_of_what_began_with_a_task(observed: Start, redis_server: Re
     assert_stages_add_up(page)
     assert page.value("celery_workflow_retries_total", root="start_retried_chain") == 1
     assert 0.9 < seconds(page, "start_retried_chain", "scheduled") < 1.5
-    assert seconds(page, "start_limited", "worker") > LIMITED
+    assert version or seconds(page, "start_limited", "worker") > LIMITED
     assert seconds(page, "start_chord", "run") >= 0.3
     assert page.total("celery_workflow_active") == 0
     assert page.total("celery_observe_workflows_reopened_total") == 0
@@ -152,7 +152,7 @@ def test_instrumented_workers_tell_of_groups_and_chords_too(
     assert_stages_add_up(page)
     assert page.value("celery_workflow_retries_total", root="start_retried_chain") == 1
     assert 0.9 < seconds(page, "start_retried_chain", "scheduled") < 1.5
-    assert seconds(page, "start_limited", "rate_limit") > LIMITED
+    assert version or seconds(page, "start_limited", "rate_limit") > LIMITED
     assert page.value("celery_chord_errors_total", root="start_failing_chord", reason="header_failed") == 1
     assert page.total("celery_chord_waiting") == page.total("celery_chord_stalled") == 0
     assert page.value("celery_workflow_map_items_sum", task="add") == 3 + 2 + 25
