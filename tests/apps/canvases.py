@@ -16,12 +16,14 @@ from typing import Any
 
 from celery import Celery, Task, chain, chord, group
 
+from apps.alone import App
+
 BROKER = os.environ.get("SAMPLE_BROKER", "memory://")
 
 
 def make_app(broker: str, **conf: Any) -> Celery:
     """An app for this broker, which says when it sends, and keeps results there unless told where."""
-    app = Celery("canvases", broker=broker, set_as_current=False)
+    app = App("canvases", broker=broker, set_as_current=False)
     app.conf.update(task_send_sent_event=True, broker_connection_retry_on_startup=True, result_backend=broker)
     app.conf.update(conf)
     return app

@@ -16,10 +16,12 @@ from typing import Any
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
 
+from apps.alone import App
+
 
 def make_app(broker: str, **conf: Any) -> Celery:
     """An app for this broker, to publish with; it says when it sends, and waits for no result."""
-    app = Celery("sample", broker=broker, set_as_current=False)
+    app = App("sample", broker=broker, set_as_current=False)
     app.conf.update(task_send_sent_event=True, task_ignore_result=True, broker_connection_retry_on_startup=True)
     app.conf.update(conf)
     return app
