@@ -256,6 +256,7 @@ def celerys(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(CelerysLogging, "_setup", False)
     for variable in ("CELERY_LOG_LEVEL", "_MP_FORK_LOGLEVEL_", "_MP_FORK_LOGFILE_", "_MP_FORK_LOGFORMAT_"):
         monkeypatch.setenv(variable, "")
+    structlog.reset_defaults()
     file = tmp_path / "worker.log"
     app = Celery("t", broker="memory://", set_as_current=False)
     yield lambda: app.log.setup_logging_subsystem("INFO", str(file)), file
