@@ -46,9 +46,11 @@ def functions(*files: Path) -> list[tuple[str, str]]:
 PREFORKED = {"children", "instrumentation", "resident"}
 """What does more with children; the others are the same in the pool that is quickest."""
 SIGNALS = functions(*sorted((PACKAGE / "worker").glob("*.py")), PACKAGE / "report.py")
+IN_THE_MAIN_THREAD = {("celery_observe.hosting", "prepare")}
+"""Imports, before children are forked: what never returned there would never return to Celery."""
 THREADS = functions(*(PACKAGE / f"{name}.py" for name in ("listener", "journal", "hosting", "pipeline")))
 IN_THEIR_OWN_TIME = [
-    *[(module, name) for module, name in THREADS if not name.rpartition(".")[2].startswith("_")],
+    *[each for each in THREADS if each not in IN_THE_MAIN_THREAD and not each[1].rpartition(".")[2].startswith("_")],
     ("celery_observe.worker.census", "census"),
     *[("celery_observe.worker.resident", f"Resident.{name}") for name in ("_live", "_serve", "_tell", "_leave")],
 ]

@@ -128,6 +128,7 @@ def test_messages_that_have_all_in_common_are_told_of_together(sent: list[AnyRep
 
 def test_messages_that_nobody_asks_for_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not remembered is counted as a report that was dropped."""
+    consumer.arrivals()
     monkeypatch.setattr(consumer, "MOST_ARRIVALS", 3)
     monkeypatch.setattr(reporter, "dropped", 0)
 
