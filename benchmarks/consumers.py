@@ -148,6 +148,13 @@ class Running(Process):
             raise RuntimeError(f"{self.name} ended:\n{self.output}")
         return time.clock_gettime((~self.pid << 3) | CPUCLOCK_PROCESS)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep it from running for the time being."""
+        self.send_signal(signal.SIGSTOP)
+        yield
+        self.send_signal(signal.SIGCONT)
+
     def memory(self) -> float:
         """Resident megabytes."""
         status = Path(f"/proc/{self.pid}/status").read_text()

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -129,7 +130,9 @@ def pour_into(
             pace = arguments.pace or (0 if url.startswith("redis") else consumer.pace)
             clock = [running.quiet()]
             for each in given:
-                feed.pour(each.blocks, pace)
+                # Held, it has the processor to itself once it reads; not where events are paced, and live for seconds.
+                with nullcontext() if pace or not url.startswith("redis") else running.held():
+                    feed.pour(each.blocks, pace)
                 clock.append(running.quiet())
             memory = running.memory()
             expected = sum(each.events if consumer.is_floor else each.tasks for each in given)

@@ -36,16 +36,19 @@ def label_rules(
     return remembering(lambda name: (renamed(name) or name) if allowed(name) and not denied(name) else OTHER)
 
 
-def remembering(answer: Callable[[str], T]) -> Callable[[str], T]:
-    """Keep the answers for a bounded number of names; a plain dictionary is several times faster than lru_cache."""
-    known: dict[str, T] = {}
+class _Answers(dict[str, T]):
+    """The answers for a bounded number of names, as they are asked for."""
 
-    def remember(name: str) -> T:
-        if name in known:
-            return known[name]
-        if len(known) >= _REMEMBERED:
-            known.clear()
-        found = known[name] = answer(name)
+    def __init__(self, answer: Callable[[str], T]) -> None:
+        self._answer = answer
+
+    def __missing__(self, name: str) -> T:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        found = self[name] = self._answer(name)
         return found
 
-    return remember
+
+def remembering(answer: Callable[[str], T]) -> Callable[[str], T]:
+    """Keep the answers for a bounded number of names; a dictionary is several times faster than lru_cache."""
+    return _Answers(answer).__getitem__
