@@ -70,11 +70,11 @@ class Ledger(msgspec.Struct):
     """What was missing when the heartbeat before was judged."""
     unobserved: int = 0
 
-    def open(self, processed: int, timestamp: float) -> None:
-        """Start to count at this heartbeat."""
+    def open(self, processed: int, timestamp: float, overtaken: int = 0) -> None:
+        """Start to count at this heartbeat; so many starts were told before though it does not count them."""
         self.base = self.processed_before = self.processed = processed
         self.opened = self.timestamp_before = self.timestamp = timestamp
-        self.seen_before = self.seen = self.ahead = self.short = 0
+        self.seen_before, self.seen, self.ahead, self.short = overtaken, 0, 0, 0
 
     def start(self, timestamp: float) -> None:
         """Count one task-started."""
@@ -219,12 +219,15 @@ class Fleet:
         self._workers[worker.name] = fresh
         return fresh
 
-    def beat(self, worker: Worker, event: Event, at: Instant) -> None:
-        """Take in a heartbeat or greeting; those that answer a broadcast carry no counts."""
+    def beat(self, worker: Worker, event: Event, at: Instant, overtaken: int = 0) -> None:
+        """Take in a heartbeat or greeting; those that answer a broadcast carry no counts.
+
+        ``overtaken``: how many starts were told before it though it does not count them, should it be the first.
+        """
         worker.differences.append(at.wall - event.timestamp)
         worker.freq = event.freq or worker.freq
         if event.processed is not None:
-            self._count(worker, event.processed, event.timestamp)
+            self._count(worker, event.processed, event.timestamp, overtaken)
         load1 = event.loadavg[0] if event.loadavg else None
         self._emit(WorkerSeen(worker.name, event.timestamp, worker.skew, event.processed, event.active, load1))
         if event.sw_ver and event.sw_ver != worker.version:
@@ -240,10 +243,10 @@ class Fleet:
             worker.version, worker.pool = identity
             self._emit(WorkerIdentified(worker.name, *identity))
 
-    def _count(self, worker: Worker, processed: int, timestamp: float) -> None:
+    def _count(self, worker: Worker, processed: int, timestamp: float, overtaken: int) -> None:
         ledger = worker.ledger
         if ledger.base is None:
-            ledger.open(processed, timestamp)
+            ledger.open(processed, timestamp, overtaken)
             self._emit(Unobserved(worker.name, 0))
         elif news := ledger.beat(processed, timestamp):
             worker.lossy_until = timestamp

@@ -252,7 +252,10 @@ class Journal:
         if attempt.started is None:
             return
         worker = worker or getattr(attempt, "hostname", "")
-        self._fleet.meet(worker, at).ledger.start(attempt.started)
+        ledger = self._fleet.meet(worker, at).ledger
+        # What the main process had accepted before its first beat was told or listed by then: this it accepted later,
+        # though the child may have started it before.
+        ledger.start(max(attempt.started, math.nextafter(ledger.opened, math.inf)))
         task, queue = self._label_of(attempt.name), attempt.queue or UNKNOWN
         eta = unix_time(attempt.eta) if attempt.eta else None
         worker_wait = _wait(attempt.received, eta, attempt.started)
@@ -326,8 +329,9 @@ class Journal:
             worker = self._fleet.restart(worker, event, at)
         worker.queues = tuple(report.queues)
         self.conditions[worker.name] = Condition(at.monotonic, tuple(report.troubles), tuple(report.ailments))
+        overtaken = min(worker.ledger.ahead, report.slots or 0)
         self._compare(worker, report, at)
-        self._fleet.beat(worker, event, at)
+        self._fleet.beat(worker, event, at, overtaken)
         self._tell(report)
         if report.leaving:
             del self.conditions[worker.name]

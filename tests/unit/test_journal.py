@@ -254,6 +254,26 @@ def test_a_dropped_report_is_an_unobserved_task(desk: Desk) -> None:
     assert sum(fact.count for fact in desk.told(Unobserved)) == 1
 
 
+@pytest.mark.parametrize("told_first", [False, True])
+def test_a_child_that_is_ahead_of_the_first_beat_loses_nothing(desk: Desk, *, told_first: bool) -> None:
+    """It had started, or even told of the end, when the main process had not yet noticed that it accepted."""
+    first, report = beat(10.5, slots=1), execution(10.4 if told_first else 11.0)
+    desk.tell(*((report, first) if told_first else (first, report)))
+
+    desk.tell(*[beat(at, processed=1) for at in (11.5, 12.5, 13.5, 14.5)])
+
+    assert sum(fact.count for fact in desk.told(Unobserved)) == 0
+
+
+def test_what_was_executing_before_the_first_beat_makes_up_for_no_loss(desk: Desk) -> None:
+    """The beat counts what it lists: of the two tasks after it one is missing."""
+    desk.tell(listing(10.5, "a"), beat(10.5, active=1, processed=1, listed=1, slots=1), execution(11.0))
+
+    desk.tell(execution(11.2, uuid="b", started=11.1), *[beat(at, processed=3) for at in (11.5, 12.5, 13.5, 14.5)])
+
+    assert sum(fact.count for fact in desk.told(Unobserved)) == 1
+
+
 def test_a_long_task_is_not_unobserved(desk: Desk) -> None:
     """It is listed until it ends."""
     desk.tell(beat(9.0))
