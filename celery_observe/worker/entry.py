@@ -13,6 +13,8 @@ _DJANGO = "periodic_task_name"
 _CELERY = "celery_beat_task"
 """What Celery sends from 5.7 on, of any entry (``celery/beat.py: Scheduler.apply_async``)."""
 _LONGEST = 512
+HEADERS = frozenset({ENTRY, _DJANGO, _CELERY})
+"""Without any of them a task was sent by somebody else."""
 
 
 def entry_of(task: Any, fields: dict[str, Any]) -> str | None:

@@ -18,6 +18,7 @@ from celery_observe.fact import Cause, Detail, Outcome
 from celery_observe.report import Execution, Running
 from celery_observe.worker import canvas, logs
 from celery_observe.worker.course import Course
+from celery_observe.worker.entry import HEADERS as ENTRY_HEADERS
 from celery_observe.worker.entry import entry_of
 from celery_observe.worker.guard import tried
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
@@ -61,16 +62,12 @@ class Meter:
     """The CPU clock to read: of the process in prefork children, which execute one task at a time, else of the
     thread; None if not asked to, and where greenlets share a thread."""
 
-    def cpu(self) -> float | None:
-        """Return the CPU seconds used until now."""
-        return self.clock() if self.clock is not None else None
-
-    def measure(self, report: Execution, before: float | None) -> None:
+    def measure(self, report: Execution, before: float) -> None:
         """Complete a report with the CPU seconds used since ``before``, and with the bytes that the process has had.
 
         Those are the most that it has grown to (``ru_maxrss``, getrusage(2)).
         """
-        if self.clock is not None and before is not None:
+        if self.clock is not None:
             report.cpu = self.clock() - before
             report.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
 
@@ -83,7 +80,8 @@ def begin(task: Any, **_: Any) -> None:
     """Note the start of an attempt. Eager tasks are calls: no message, no queue, no attempt."""
     request = task.request_stack.top
     if not request.is_eager:
-        vars(request)[_NOTE] = _Note(time.time(), time.perf_counter(), meter.cpu())
+        cpu = meter.clock() if meter.clock is not None else None
+        vars(request)[_NOTE] = _Note(time.time(), time.perf_counter(), cpu)
         if labeller.is_wanted:
             _label(task)
 
@@ -150,8 +148,12 @@ def explain(exception: BaseException, einfo: Any) -> Failure:
 
 
 def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
-    """Report the end of an attempt. One that was interrupted has no state: the main process, which did it, tells."""
-    interruption.cancel()
+    """Report the end of an attempt. One that was interrupted has no state: the main process, which did it, tells.
+
+    Every task pays for this, in a process whose caches others use: what is rare is not called to find out.
+    """
+    if interruption.timer is not None:
+        interruption.cancel()
     fields = vars(task.request_stack.top)
     note: _Note | None = fields.pop(_NOTE, None)
     outcome = _OUTCOMES.get(state or "")
@@ -176,11 +178,12 @@ def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> No
         eta=fields.get("eta"),
     )
     canvas.complete(report, task, fields)
-    if outcome is Outcome.SUCCEEDED:
-        report.entry = entry_of(task, fields)
-    else:
+    if outcome is not Outcome.SUCCEEDED:
         _complete(report, note, retval)
-    meter.measure(report, note.cpu)
+    elif not ENTRY_HEADERS.isdisjoint(fields):
+        report.entry = entry_of(task, fields)
+    if note.cpu is not None:
+        meter.measure(report, note.cpu)
     if note.course is not None:
         note.course.end(report)
     reporter.send(report)

@@ -72,11 +72,12 @@ def handler(call: Callable[..., None], *, amid_task: bool = False) -> Callable[.
 
     ``amid_task`` is for signals after which the task goes on, so that a soft time limit must still reach it.
     """
+    switch = reporter.switch
 
     @wraps(call)
     def receive(**named: Any) -> None:
         try:
-            if not reporter.off:
+            if not switch[0]:
                 call(**named)
         except SoftTimeLimitExceeded:
             _confess()

@@ -20,18 +20,19 @@ class Interruption:
     """Sends the signal again, unless the task ends before; a child executes one at a time."""
 
     def __init__(self) -> None:
-        self._timer: threading.Timer | None = None
+        self.timer: threading.Timer | None = None
+        """Will send it; None if it did not strike amid a handler of ours."""
 
     def repeat(self) -> None:
         """Interrupt the task a moment later. The only thread that a child ever runs for us, and for that moment."""
         target = threading.main_thread().ident, SIG_SOFT_TIMEOUT
-        self._timer = threading.Timer(_MOMENT, signal.pthread_kill, target)
-        self._timer.daemon = True
-        self._timer.start()
+        self.timer = threading.Timer(_MOMENT, signal.pthread_kill, target)
+        self.timer.daemon = True
+        self.timer.start()
 
     def cancel(self) -> None:
         """Let it be: the task has ended."""
-        timer, self._timer = self._timer, None
+        timer, self.timer = self.timer, None
         if timer is not None:
             timer.cancel()
 

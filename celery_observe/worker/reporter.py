@@ -35,16 +35,17 @@ class Reporter:
         # Not the class of the module `socket`: gevent and eventlet replace that by one that may switch greenlets.
         self._socket: _socket.socket | None = None
         self._retry_at = 0.0
-        self._switch = mmap.mmap(-1, 1)  # one page that all children share
+        self.switch = mmap.mmap(-1, 1)
+        """One page that all children share: not zero while reports are turned off."""
 
     @property
     def off(self) -> bool:
         """Whether reports are turned off, here and in all children."""
-        return self._switch[0] != 0
+        return self.switch[0] != 0
 
     def turn(self, *, off: bool) -> None:
         """Turn reports off or on, here and in all children."""
-        self._switch[0] = int(off)
+        self.switch[0] = int(off)
 
     @property
     def has_listener(self) -> bool:
@@ -75,10 +76,10 @@ class Reporter:
 
     def send(self, report: AnyReport) -> None:
         """Send one report, or drop and count it."""
-        dropped, self.dropped = self.dropped, 0
-        errors, self.errors = self.errors, 0
         reports = [report]
+        dropped, errors = self.dropped, self.errors
         if dropped or errors:
+            self.dropped = self.errors = 0
             reports.append(Loss(report.timestamp, report.hostname, dropped, errors))
         told = False
         try:
