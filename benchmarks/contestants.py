@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import redis
-from consumers import CPUCLOCK_PROCESS, HERE, OURS
+from consumers import HERE, OURS
 
 from celery_observe.metrics.tasks import OUTCOMES
 from services.exporter import Served
@@ -32,8 +32,6 @@ CONTESTANTS = {
 """What its app calls."""
 
 QUEUE, RESERVOIR, DONE = "celery", "reservoir", "done"
-SETTLE_SECONDS = 0.15
-"""After the last task of a slice: what was buffered is sent and read by then."""
 
 
 class Spent(NamedTuple):
@@ -62,7 +60,7 @@ class Contestant(Served, Process):
     def __init__(self, name: str, server: Redis, database: int, folder: Path, peers: Path, *arguments: str) -> None:
         self.contestant = name
         self.port = free_port()
-        self.client = redis.Redis.from_url(server.url_of_database(database), socket_timeout=120)
+        self.client = redis.Redis.from_url(server.url_of_database(database), socket_timeout=600)
         self.home = folder / str(database)
         (self.home / "metrics").mkdir(parents=True)
         command = [sys.executable, "-P", "-m", "celery", "-A", "measured", "worker", *arguments]
@@ -91,31 +89,24 @@ class Contestant(Served, Process):
         subprocess.run(command, cwd=self.home, env=self.env, check=True)
         self.client.rename(QUEUE, RESERVOIR)
 
-    def pour(self, tasks: int) -> None:
-        """Have it execute the next slice, until that is told to be done."""
+    def pour(self, *slices: int) -> list[Spent]:
+        """Have it execute the next slices, of so many tasks, and return what it had spent at the end of each."""
         with self.client.pipeline() as pipeline:
-            for _ in range(tasks + 1):
+            for _ in range(sum(slices) + len(slices)):
                 pipeline.lmove(RESERVOIR, QUEUE, "RIGHT", "LEFT")
             pipeline.execute()
-        self.client.blpop([DONE])
-        time.sleep(SETTLE_SECONDS)
+        return [Spent(*json.loads(self.client.blpop([DONE])[1])) for _ in slices]
 
-    def measured(self, tasks: int) -> Spent:
-        """What a task of the next slice costs."""
-        before = self.spent()
-        self.pour(tasks)
-        return (self.spent() - before) / tasks
+    def measured(self, lead: int, tasks: int) -> Spent:
+        """What a task of the next slice costs, while the worker is at work since so many tasks before."""
+        before, after = self.pour(lead, tasks)
+        return (after - before) / (tasks + 1)
 
     def counted(self) -> float | None:
         """How many executions it has counted; None if it does not count."""
         if self.contestant not in {MULTIPROCESS, OURS}:
             return None
         return self.metrics().total(OUTCOMES.name)
-
-    def spent(self) -> Spent:
-        """What it has spent so far (the clocks of other processes: see clock_getcpuclockid(3))."""
-        main, *children = (time.clock_gettime((~pid << 3) | CPUCLOCK_PROCESS) for pid in (self.pid, *self._children()))
-        return Spent(main, sum(children))
 
     def _children(self) -> list[int]:
         threads = Path(f"/proc/{self.pid}/task").glob("*/children")

@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -68,22 +69,24 @@ def contest(arguments: argparse.Namespace, server: Redis, names: list[str]) -> d
                 each.pour(arguments.warm_up)
             for turn in range(arguments.rounds):
                 for each in Random(turn).sample(contestants, len(contestants)):  # noqa: S311  # an order, not a secret
-                    slices[each.contestant].append(each.measured(arguments.slice))
-            check_counts(contestants, sum(slice_sizes(arguments)) + arguments.rounds + 1)
+                    slices[each.contestant].append(each.measured(arguments.lead, arguments.slice))
+            sizes = slice_sizes(arguments)
+            check_counts(contestants, sum(sizes) + len(sizes))
         print(f"start {number + 1}: {summary(slices)}", file=sys.stderr, flush=True)
     return slices
 
 
 def slice_sizes(arguments: argparse.Namespace) -> list[int]:
     """How many tasks there are in each slice, beside the one that tells."""
-    return [arguments.warm_up, *[arguments.slice] * arguments.rounds]
+    return [arguments.warm_up, *(arguments.lead, arguments.slice) * arguments.rounds]
 
 
 def check_counts(contestants: list[Contestant], executions: int) -> None:
     """Make sure that who counts has counted all: to forget is cheap."""
+    time.sleep(2.0)
     for each in contestants:
         counted = each.counted()
-        if counted not in {None, executions}:
+        if counted is not None and counted != executions:
             sys.exit(f"{each.contestant} has counted {counted:.0f} of {executions} executions")
 
 
@@ -177,8 +180,9 @@ def arguments_from_command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", help="this contestant, as named in the table; repeatable")
     parser.add_argument("--starts", type=int, default=5, help="how often the workers are started anew")
-    parser.add_argument("--rounds", type=int, default=16, help="slices of each contestant per start")
-    parser.add_argument("--slice", type=int, default=250, help="tasks")
+    parser.add_argument("--rounds", type=int, default=60, help="slices of each contestant per start")
+    parser.add_argument("--slice", type=int, default=80, help="tasks that are measured at a time")
+    parser.add_argument("--lead", type=int, default=60, help="tasks just before them, which are not")
     parser.add_argument("--warm-up", type=int, default=1000, help="tasks before the first slice")
     parser.add_argument("--children", type=int, default=1000, help="to be recycled; 0: leave that out")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="where the peers are installed")
