@@ -182,11 +182,17 @@ def test_whatever_fails_of_ours_beat_sends(
     assert reporter.errors == 1
 
 
-def test_what_is_turned_off_is_silent(
-    watched: Watched, sent: list[AnyReport], published: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def turned_off() -> Iterator[None]:
+    """Reports are turned off."""
+    reporter.turn(off=True)
+    yield
+    reporter.turn(off=False)
+
+
+@pytest.mark.usefixtures("turned_off")
+def test_what_is_turned_off_is_silent(watched: Watched, sent: list[AnyReport], published: list[dict[str, Any]]) -> None:
     """Beat sends as ever."""
-    monkeypatch.setattr(Reporter, "off", property(lambda _self: True))
     watched.clock.advance(10.0)
 
     tick(watched)
