@@ -6,10 +6,11 @@ from collections import Counter
 from statistics import fmean
 from typing import TYPE_CHECKING, Protocol
 
+from celery_observe.compat import flower
 from celery_observe.metrics import observer, progress, tasks, workflows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from celery_observe.event import Event
     from celery_observe.fleet import Worker
@@ -66,6 +67,12 @@ def write_progress(recorder: Recorder, told: Iterable[tuple[str, Progress]], now
     _write_counts(recorder[progress.BLOCKED], blocked)
     recorder[progress.RATIO].replace({labels: fmean(each) for labels, each in ratios.items()})
     recorder[progress.AGE].replace(ages)
+
+
+def write_prefetched(recorder: Recorder, count: Callable[[], Counter[tuple[str, ...]]]) -> None:
+    """Write what workers hold, by worker and task, if Flower's families are served: nobody else counts it so."""
+    if flower.PREFETCHED.name in recorder.series:
+        _write_counts(recorder[flower.PREFETCHED], count())
 
 
 def write_workflows(recorder: Recorder, known: Workflows) -> None:

@@ -13,6 +13,7 @@ from prometheus_client.openmetrics import exposition as openmetrics_text
 from celery_observe import __version__
 from celery_observe.asker import Asker
 from celery_observe.broker import socket_path
+from celery_observe.compat import Compat
 from celery_observe.exposition import Exposition, Readiness
 from celery_observe.guard import Guard
 from celery_observe.hooks.registry import wanted
@@ -20,7 +21,7 @@ from celery_observe.labels import catalogue
 from celery_observe.leader import Leader, lock_for
 from celery_observe.listener import Listener
 from celery_observe.logs import log
-from celery_observe.metrics import observer
+from celery_observe.metrics import CATALOGUE, observer
 from celery_observe.names import first_match
 from celery_observe.page import Page
 from celery_observe.probes import Prober, probes_for
@@ -71,7 +72,8 @@ class Pipeline:
 
     def __init__(self, settings: Settings, local: LocalStream | None = None) -> None:
         self._settings = settings
-        self._own = Recorder()
+        self._compat = Compat(settings.compat, settings.compat_prefix)
+        self._own = Recorder(catalogue=self._compat.extend(CATALOGUE))
         self._own[observer.BUILD_INFO].set((__version__,), 1)
         self._guard = Guard(self._own.record)
         self._probers: list[Prober] = []
@@ -92,14 +94,16 @@ class Pipeline:
 
     def _recorder(self, const_labels: dict[str, str]) -> Recorder:
         settings = self._settings
-        return Recorder(
-            catalogue=catalogue(settings.label_names),
+        recorder = Recorder(
+            catalogue=self._compat.extend(catalogue(settings.label_names)),
             max_series=settings.max_series,
             worker_label=settings.worker_label,
             runtime_buckets=settings.runtime_buckets,
             buckets_of=first_match(settings.task_buckets),
             const_labels=const_labels,
         )
+        self._compat.watch(recorder)
+        return recorder
 
     def _alerting(self) -> Delivery | None:
         """Return what tells of alerts, None if nothing is to be told. Raises SettingsError."""
@@ -199,6 +203,8 @@ class Pipeline:
         for recorder, leads in self._leads:
             recorder[observer.LEADER].set((), int(leads()))
         recorders = [self._own, *(reader.recorder for reader in self._sources)]
+        for recorder in recorders:
+            self._compat.derive(recorder)
         live = [True, *(reader.live for reader in self._sources)]
         text = self._page.render(recorders, live=live, openmetrics=openmetrics)
         encode = openmetrics_text.generate_latest if openmetrics else generate_latest

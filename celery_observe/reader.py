@@ -335,6 +335,7 @@ class Reader(threading.Thread):
     def _write_gauges(self, at: Instant) -> None:
         self.recorder.record_all(self._facts)
         gauges.write(self.recorder, self._tracker, at.wall)
+        gauges.write_prefetched(self.recorder, self._tracker.prefetched)
         gauges.write_workflows(self.recorder, self.workflows)
         if self._newest is not None:
             event, read = self._newest

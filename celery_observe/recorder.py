@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -34,6 +34,7 @@ _BOUNDED = frozenset(
 
 Labels = tuple[str, ...]
 F = TypeVar("F", bound=Fact)
+T = TypeVar("T")
 
 
 class Value:
@@ -174,17 +175,18 @@ class Recorder:
     ) -> None:
         self.const_labels = dict(const_labels or {})
         self.series: dict[str, Series] = {}
-        rules: dict[type[Fact], dict[tuple[str, ...], _Rule]] = {}
+        rules: dict[type[Fact], dict[_View, _Rule]] = {}
         for family in catalogue:
             declared = _with_worker(family) if worker_label else family
             if runtime_buckets and family.buckets_settable:
                 declared = msgspec.structs.replace(declared, buckets=runtime_buckets)
             series = self.series[family.name] = Series(declared, max_series, buckets_of)
-            for fact in filter(None, (family.on, family.late)):
-                rules.setdefault(fact, {}).setdefault(declared.labels, _Rule(declared.labels)).feed(series)
+            view = _View(_readings(declared), declared.where)
+            for fact in filter(None, (family.on, family.late, *family.also_on)):
+                rules.setdefault(fact, {}).setdefault(view, _Rule(view)).feed(series)
             if family.zero_on is not None:
-                names = tuple(name for name in declared.labels if name != family.zero_label)
-                rules.setdefault(family.zero_on, {}).setdefault(names, _Rule(names)).zero(series)
+                view = _View(_readings(declared, but=family.zero_label))
+                rules.setdefault(family.zero_on, {}).setdefault(view, _Rule(view)).zero(series)
         self._rules = [rule for of_fact in rules.values() for rule in of_fact.values()]
         self._record = {fact: _compiled(tuple(of_fact.values())) for fact, of_fact in rules.items()}
         self._record[WorkerForgotten] = self._forget
@@ -222,10 +224,14 @@ class Recorder:
     def _forget(self, fact: Fact) -> None:
         """Drop every series that carries this worker's name in its ``worker`` label, and no other."""
         if isinstance(fact, WorkerForgotten):
-            for series in self.series.values():
-                series.remove("worker", fact.worker)
-            for rule in self._rules:
-                rule.bound.clear()
+            self.drop("worker", fact.worker)
+
+    def drop(self, label: str, value: str) -> None:
+        """Drop every series in which this label has this value."""
+        for series in self.series.values():
+            series.remove(label, value)
+        for rule in self._rules:
+            rule.bound.clear()
 
     def count_overflow(self) -> None:
         """Bring ``celery_observe_series_overflow_total`` up to date."""
@@ -244,6 +250,22 @@ def _with_worker(family: Family) -> Family:
     return msgspec.structs.replace(family, labels=(*family.labels, "worker"))
 
 
+_Reading = str | Callable[[Any], str]
+"""How a label is read from a fact: the name of an attribute, or a function."""
+
+
+class _View(NamedTuple):
+    """Which facts of a kind are looked at, and what is read from them: families that agree in it share a rule."""
+
+    readings: tuple[_Reading, ...]
+    where: Callable[[Any], bool] | None = None
+
+
+def _readings(family: Family, but: str | None = None) -> tuple[_Reading, ...]:
+    read = dict(family.read)
+    return tuple(read.get(name, name) for name in family.labels if name != but)
+
+
 class _Bound:
     """Where the families of a rule count one label set; None where nothing has been observed."""
 
@@ -257,10 +279,10 @@ class _Bound:
 class _Rule:
     """How one kind of fact is recorded in the families that have the same labels: the label set is read once."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, view: _View) -> None:
         self.bound: dict[Labels, _Bound] = {}
         """By label set, for those that found room; to be cleared when a label set is dropped."""
-        self._names = names
+        self._view = view
         self._zeros: list[Series] = []
         self._counters: list[Series] = []
         self._histograms: list[Series] = []
@@ -281,10 +303,17 @@ class _Rule:
         self._zeros.append(series)
 
     def compiled(self) -> Callable[[Fact], None]:
-        """Return the function that records a fact. At most one counter, and histograms: the fast and common case."""
+        """Return the function that records a fact."""
+        record, where = self._unconditional(), self._view.where
+        if where is None:
+            return record
+        return lambda fact: record(fact) if where(fact) else None
+
+    def _unconditional(self) -> Callable[[Fact], None]:
+        """At most one counter, and histograms: the fast and common case."""
         if self._others or len(self._counters) > 1:
             return self._any_shape()
-        labels, bound, bind = _labels_of(self._names), self.bound, self._bind
+        labels, bound, bind = _labels_of(self._view.readings), self.bound, self._bind
         if not self._histograms:
 
             def count(fact: Fact) -> None:
@@ -295,7 +324,7 @@ class _Rule:
 
             return count
         observed = tuple(
-            (place, attrgetter(series.family.value or ""), series) for place, series in enumerate(self._histograms)
+            (place, _reader(series.family.value or ""), series) for place, series in enumerate(self._histograms)
         )
 
         def count_and_observe(fact: Fact) -> None:
@@ -326,7 +355,7 @@ class _Rule:
         return found
 
     def _any_shape(self) -> Callable[[Fact], None]:
-        labels = _labels_of(self._names)
+        labels = _labels_of(self._view.readings)
         steps = [_step(series) for series in (*self._counters, *self._histograms, *self._others)]
         zeros = self._zeros
 
@@ -355,14 +384,17 @@ def _in_turn(calls: tuple[Callable[[Fact], None], ...]) -> Callable[[Fact], None
     return record_all
 
 
-def _labels_of(names: tuple[str, ...]) -> Callable[[Fact], Labels]:
+def _labels_of(readings: tuple[_Reading, ...]) -> Callable[[Fact], Labels]:
     """Return what reads a label set from a fact; ``attrgetter`` of several names gives a tuple."""
-    if len(names) > 1:
-        return cast("Callable[[Fact], Labels]", attrgetter(*names))
-    if not names:
-        return lambda _fact: ()
-    only = cast("Callable[[Fact], str]", attrgetter(*names))
-    return lambda fact: (only(fact),)
+    names = [reading for reading in readings if isinstance(reading, str)]
+    if len(names) < max(2, len(readings)):
+        readers = tuple(map(_reader, readings))
+        return lambda fact: tuple([read(fact) for read in readers])
+    return cast("Callable[[Fact], Labels]", attrgetter(*names))
+
+
+def _reader(reading: str | Callable[[Any], T]) -> Callable[[Any], T]:
+    return attrgetter(reading) if isinstance(reading, str) else reading
 
 
 def _step(series: Series) -> Callable[[Labels, Fact], None]:
@@ -376,7 +408,7 @@ def _step(series: Series) -> Callable[[Labels, Fact], None]:
     write: Callable[[Labels, float], None] = series.increase if adds else series.set
     if family.kind is Kind.HISTOGRAM:
         write = series.observe
-    value = attrgetter(family.value)
+    value = _reader(family.value)
 
     def record(labels: Labels, fact: Fact) -> None:
         amount = value(fact)
@@ -395,7 +427,10 @@ def _inform(series: Series, labels: Labels) -> None:
 def _start_at_zero(series: Series, labels: Labels) -> None:
     """Zeros take no room that what happened may need: they are left out as soon as they would fill the family."""
     family = series.family
-    if len(series.children) > series.max_series - len(family.zero_values):
+    if len(series.children) > series.max_series - max(1, len(family.zero_values)):
+        return
+    if not family.zero_label:
+        series.increase(labels, 0)
         return
     place = family.labels.index(family.zero_label)
     for value in family.zero_values:

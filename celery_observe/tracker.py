@@ -188,6 +188,16 @@ class Tracker:
                 found.setdefault(last.queue, []).append(max(last.published, last.eta or 0.0))
         return found
 
+    def prefetched(self) -> Counter[tuple[str, ...]]:
+        """Return how many tasks without an ETA workers hold that have not started, by worker and task."""
+        found: Counter[tuple[str, ...]] = Counter()
+        for attempt in self._open.values():
+            last = attempt.upcoming or attempt
+            if last.received is not None and last.started is None and last.eta is None:
+                found[last.worker, last.task] += 1
+        up = {worker.name for worker in self._fleet if worker.up}
+        return Counter({labels: count for labels, count in found.items() if labels[0] in up})
+
     # -- the life of a task
 
     def _sent(self, event: Event, at: Instant) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -40,8 +42,12 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     ``cumulative`` says that the value is the running total itself. ``labels`` are attributes of the fact. A family
     without ``on`` is set by the pipeline on its one-second tick. A ``live`` family speaks of this moment: it is absent
     while the stream is down. The Fact ``zero_on`` starts the family at 0 for each of the ``zero_values`` of
-    ``zero_label``. With ``buckets_settable`` users choose the bounds. Nothing but instrumented processes tells an
-    ``inside`` family.
+    ``zero_label``, or as it is without one. With ``buckets_settable`` users choose the bounds. Nothing but instrumented
+    processes tells an ``inside`` family.
+
+    Families of other exporters (``compat/``) see facts in their own way: ``read`` says how a label is read that is no
+    attribute, ``where`` which facts count, ``also_on`` which other Facts feed the family; their ``value`` may be a
+    function.
     """
 
     name: str
@@ -50,7 +56,10 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     on: type[Fact] | None = None
     late: type[Fact] | None = None
-    value: str | None = None
+    also_on: tuple[type[Fact], ...] = ()
+    read: tuple[tuple[str, Callable[[Any], str]], ...] = ()
+    where: Callable[[Any], bool] | None = None
+    value: str | Callable[[Any], float | None] | None = None
     buckets: tuple[float, ...] = ()
     buckets_settable: bool = False
     cumulative: bool = False

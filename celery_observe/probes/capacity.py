@@ -122,7 +122,8 @@ def _by_queue(samples: Mapping[Labels, float], place: int = 0) -> Counter[str]:
 def _consumed(consumes: Mapping[Labels, float], up: Mapping[Labels, float]) -> dict[str, set[str]]:
     """Return the queues of each worker that is not known to be gone; some send no heartbeats."""
     found: defaultdict[str, set[str]] = defaultdict(set)
+    gone = {worker for (worker, *_), value in up.items() if not value}
     for worker, name in consumes:
-        if up.get((worker,), 1):
+        if worker not in gone:
             found[worker].add(name)
     return dict(found)

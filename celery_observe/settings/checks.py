@@ -131,6 +131,13 @@ def _label_problem(settings: Settings) -> str | None:
     return None
 
 
+def _prefix_problem(settings: Settings) -> str | None:
+    if re.fullmatch(r"[a-zA-Z_:][a-zA-Z0-9_:]*", settings.compat_prefix):
+        return None
+    shown = f"{settings.compat_prefix!r:.100}"
+    return f"{settings.origin('compat_prefix')}: no name may begin with {shown}. Give letters, digits and _."
+
+
 def _file_problem(settings: Settings) -> str | None:
     for name in (name for name in SETTINGS if name.endswith("_file") and getattr(settings, name)):
         path = Path(getattr(settings, name))
@@ -149,5 +156,6 @@ CHECKS = (
     _content_problem,
     _bucket_problem,
     _label_problem,
+    _prefix_problem,
     _file_problem,
 )

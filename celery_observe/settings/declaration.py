@@ -220,6 +220,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "Serve all families, or only what events cannot tell, where an exporter counts the rest.", "all|process"
         ),
     ] = "all"
+    compat: Annotated[
+        tuple[Literal["celery-exporter", "flower"], ...],
+        _metrics("Serve the families of that exporter too. Repeatable.", "celery-exporter|flower"),
+    ] = ()
+    compat_prefix: Annotated[
+        str, _metrics("What the names of --compat celery-exporter begin with: its --metric-prefix.", "PREFIX")
+    ] = "celery_"
     label_names: Annotated[
         tuple[str, ...],
         _metrics("Labels of your own, which instrumented processes say of tasks.", "NAME,…", separator=","),
