@@ -19,8 +19,8 @@ _EVENT_OF: dict[type[TaskFact], str] = {
     Received: "task-received",
     Started: "task-started",
 }
-_AWAITED = frozenset({"task-succeeded", "task-failed"})
-"""Events at which Flower takes the wait of a task back to 0."""
+_ENDS = frozenset({"task-succeeded", "task-failed", "task-rejected"})
+"""Events at which the wait of a task is taken back to 0. Celery 5.7 announces a Reject as a failure, too."""
 
 
 def _event(fact: TaskFact) -> str:
@@ -38,7 +38,7 @@ def _prefetch_time(fact: TaskFact) -> float | None:
     """Return how long an attempt waited in its worker, and 0 when it has ended, as Flower does."""
     if isinstance(fact, Started):
         return fact.worker_wait
-    return 0.0 if _event(fact) in _AWAITED else None
+    return 0.0 if _event(fact) in _ENDS else None
 
 
 def _is_event(fact: TaskFact) -> bool:

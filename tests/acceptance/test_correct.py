@@ -9,6 +9,7 @@ import celery
 import pytest
 
 from services.celery_versions import interpreter
+from services.endings import run_everything
 from services.exporter import Exporter, Samples
 from services.redis import Redis
 from services.worker import Worker
@@ -52,25 +53,6 @@ CAUSES: Table = {
     ("exit_process", "WorkerLostError/worker_lost"): 1,
     ("nobody_knows", "NotRegistered/unregistered"): 1,
 }
-
-
-def run_everything(worker: Worker, page: Exporter) -> None:
-    """Publish tasks that end in every way."""
-    terminated = worker.send("work", 30)
-    page.wait_for(lambda samples: samples.value("celery_task_running", task="work") == 1)
-    worker.revoke(terminated, terminate=True)
-    revoked = worker.send("work", 0, countdown=2)
-    worker.send("work", 0, countdown=1, expires=0.5)
-    worker.wait_output(f"[{revoked}] received")
-    worker.revoke(revoked)
-    for _ in range(2):
-        worker.send("add", 1, 2)
-        worker.send("fail")
-    for task in ("give_up", "soft_limit", "hard_limit", "kill_self", "kill_self_once", "exit_process"):
-        worker.send(task)
-    for task in ("reject", "reject_once", "ignore", "replace", "say", "nobody_knows"):
-        worker.send(task)
-    worker.send("retry", 2)
 
 
 def table(samples: Samples, family: str, *labels: str) -> Table:

@@ -1,0 +1,174 @@
+"""What `--compat` serves is what the exporter serves that it stands in for, at one broker and of the same tasks."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import NamedTuple
+
+import pytest
+from prometheus_client.metrics_core import Metric
+
+from services.endings import run_everything
+from services.exporter import Exporter
+from services.peers import CeleryExporter, Families, Flower, Peer
+from services.redis import Redis
+from services.waiting import eventually
+from services.worker import Worker
+
+# The peers and their worker are started once.
+pytestmark = [pytest.mark.xdist_group("compat"), pytest.mark.redis, pytest.mark.workers]
+
+COMPAT = ("--compat", "celery-exporter", "--compat", "flower", "--queue-interval", "1", "--inspect-interval", "1")
+HOST = socket.gethostname()
+EXPORTERS = 3
+TOLERANCE = 1e-3
+"""Seconds; the peers add the hours of the time zone to times, and lose the last digits."""
+OURS = frozenset({"task", "queue", "worker"})
+"""Labels of ours that stand beside those of celery-exporter where a name is the same."""
+SHARED = {"celery_task_received", "celery_task_started", "celery_worker_up"}
+"""The families of which that is so."""
+
+Place = tuple[str, frozenset[tuple[str, str]]]
+"""The name of a sample and its labels."""
+Table = dict[Place, float]
+
+
+class Stage(NamedTuple):
+    """Three exporters of one broker, after a worker has run everything."""
+
+    ours: Exporter
+    celery_exporter: CeleryExporter
+    flower: Flower
+    worker: Worker
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """All of them, once they have seen all."""
+    folder = tmp_path_factory.mktemp("compat")
+    with ExitStack() as running:
+        redis = running.enter_context(Redis(folder))
+        celery_exporter = running.enter_context(
+            CeleryExporter(folder, redis.url, "--generic-hostname-task-sent-metric", "--queues", "backlog")
+        )
+        flower = running.enter_context(Flower(folder, redis.url))
+        ours = running.enter_context(Exporter(folder, redis.url, arguments=COMPAT))
+        ours.wait_until_ready()
+        eventually(lambda: readers(redis) == EXPORTERS, 60.0, what="all read events")
+        worker = running.enter_context(Worker(folder, redis.url, pool="prefork"))
+        run_everything(worker, ours)
+        for priority in (0, 0, 9, 9, 9):
+            worker.send("add", 1, 1, queue="backlog", priority=priority)
+        yield Stage(ours, celery_exporter, flower, worker)
+
+
+def readers(server: Redis) -> int:
+    """How many connections to a server read events."""
+    with server.client() as client:
+        return sum(each["psub"] != "0" for each in client.client_list())
+
+
+def families(page: Peer | Exporter) -> Families:
+    """What a page has by the name of the family, less what every Python program serves."""
+    parsed = Families.parse(page.get("/metrics")[1])
+    return Families({name: each for name, each in parsed.items() if not name.startswith(("python_", "process_"))})
+
+
+def labels_of(family: Metric) -> set[str]:
+    """The names of all labels that samples of a family carry."""
+    return {label for sample in family.samples for label in sample.labels}
+
+
+def table(found: Families) -> Table:
+    """Sample name and labels → value, but not what is 0. Publishers are one, as they are with us.
+
+    celery-exporter counts an event of a worker under the publisher's host if that of the publisher came later.
+    """
+    totals: Counter[Place] = Counter()
+    for family in found.values():
+        for sample in family.samples:
+            beside = OURS if family.name in SHARED else set()
+            labels = {label: value for label, value in sample.labels.items() if label not in beside}
+            if labels.get("worker", "").startswith("gen"):
+                labels["worker"] = "generic"
+            if labels.get("hostname") == HOST:
+                labels["hostname"] = "localhost"
+            totals[sample.name, frozenset(labels.items())] += sample.value  # type: ignore[assignment]  # no int
+    return {place: value for place, value in totals.items() if value}
+
+
+def differences(said: Table, expected: Table) -> dict[Place, tuple[float, float]]:
+    """Where two tables differ, and what they say there."""
+    pairs = {place: (said.get(place, 0), expected.get(place, 0)) for place in said | expected}
+    return {place: pair for place, pair in pairs.items() if abs(pair[0] - pair[1]) > TOLERANCE}
+
+
+def compare(ours: Exporter, theirs: Peer, wrong: Table, right: Table) -> None:
+    """Hold that both say the same, but for what is wrong, and what is right instead."""
+
+    def look() -> tuple[Families, Families, dict[Place, tuple[float, float]]]:
+        said, own = families(theirs), families(ours)
+        own = Families({name: each for name, each in own.items() if name in said})
+        kept = {place: value for place, value in table(said).items() if place not in wrong}
+        return own, said, differences(table(own), kept | right)
+
+    with suppress(AssertionError):
+        eventually(lambda: not look()[-1], 60.0)
+    own, said, different = look()
+    assert not different
+    assert wrong.items() <= table(said).items()
+    assert {name: each.type for name, each in own.items()} == {name: each.type for name, each in said.items()}
+    for name, each in said.items():
+        assert not each.samples or labels_of(own[name]) - (OURS if name in SHARED else set()) == labels_of(each), name
+
+
+def failed(task: str, exception: str) -> Place:
+    """The place of failures of a task with celery-exporter."""
+    labels = {"name": task, "exception": exception, "hostname": "localhost", "queue_name": "celery"}
+    return "celery_task_failed_total", frozenset(labels.items())
+
+
+def of_queue(family: str, queue: str) -> Place:
+    """The place of a gauge of a queue with celery-exporter."""
+    return family, frozenset({("queue_name", queue)})
+
+
+def test_celery_exporter_is_stood_in_for(stage: Stage) -> None:
+    """Same families, types and labels; other values where a failure is told twice, or by a wrapper's name, or is none.
+
+    And where a queue has priorities; and of consumers celery-exporter tells on RabbitMQ only.
+    """
+    wrong: Table = {
+        failed("hard_limit", "ExceptionWithTraceback"): 2,
+        failed("kill_self", "ExceptionWithTraceback"): 1,
+        failed("exit_process", "ExceptionWithTraceback"): 1,
+        failed("reject", "UnknownException"): 1,
+        of_queue("celery_queue_length", "backlog"): 2,
+    }
+    right: Table = {
+        failed("hard_limit", "TimeLimitExceeded"): 1,
+        failed("kill_self", "WorkerLostError"): 1,
+        failed("exit_process", "WorkerLostError"): 1,
+        of_queue("celery_queue_length", "backlog"): 5,
+        of_queue("celery_active_consumer_count", "celery"): 1,
+    }
+
+    compare(stage.ours, stage.celery_exporter, wrong, right)
+
+
+def test_flower_is_stood_in_for(stage: Stage) -> None:
+    """Same families, types and labels; other values where a failure is told twice, or is none."""
+
+    def failures(task: str) -> Place:
+        labels = {"worker": stage.worker.node, "type": "task-failed", "task": task}
+        return "flower_events_total", frozenset(labels.items())
+
+    compare(
+        stage.ours,
+        stage.flower,
+        wrong={failures("hard_limit"): 2, failures("reject"): 1},
+        right={failures("hard_limit"): 1},
+    )

@@ -1,0 +1,25 @@
+"""Tasks of apps.sample that end in every way that a task can end."""
+
+from __future__ import annotations
+
+from services.exporter import Exporter
+from services.worker import Worker
+
+
+def run_everything(worker: Worker, page: Exporter) -> None:
+    """Publish tasks that end in every way."""
+    terminated = worker.send("work", 30)
+    page.wait_for(lambda samples: samples.value("celery_task_running", task="work") == 1)
+    worker.revoke(terminated, terminate=True)
+    revoked = worker.send("work", 0, countdown=2)
+    worker.send("work", 0, countdown=1, expires=0.5)
+    worker.wait_output(f"[{revoked}] received")
+    worker.revoke(revoked)
+    for _ in range(2):
+        worker.send("add", 1, 2)
+        worker.send("fail")
+    for task in ("give_up", "soft_limit", "hard_limit", "kill_self", "kill_self_once", "exit_process"):
+        worker.send(task)
+    for task in ("reject", "reject_once", "ignore", "replace", "say", "nobody_knows"):
+        worker.send(task)
+    worker.send("retry", 2)
