@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import promql_parser as promql
 
+from celery_observe.compat import PEERS, Compat
 from celery_observe.fact import Cause, Exit, Outcome
 from celery_observe.metrics import CATALOGUE, Family, Kind
 
@@ -36,8 +37,9 @@ class UnknownLabelError(Exception):
 
 
 def catalogue() -> dict[str, Labels]:
-    """The names of all series of all families, with their labels."""
-    return NOT_OURS | {name: labels for family in CATALOGUE for name, labels in _series_of(family)}
+    """The names of all series of all families, with their labels; those too that `--compat` adds to them."""
+    families = Compat(PEERS).extend(CATALOGUE)[: len(CATALOGUE)]
+    return NOT_OURS | {name: labels for family in families for name, labels in _series_of(family)}
 
 
 def _series_of(family: Family) -> Iterator[tuple[str, Labels]]:

@@ -37,7 +37,7 @@ def test_an_expression_asks_for_what_there_is(rule: Rule) -> None:
     [
         "celery_queue_waitin > 0",
         "sum by (tusk) (celery_task_running)",
-        'celery_worker_up{hostname="w1"}',
+        'celery_worker_up{host="w1"}',
         'celery_task_outcomes_total{outcome="success"}',
         "celery_worker_up and on (queue) celery_worker_slots",
         "rate(celery_task_runtime_seconds[5m])",

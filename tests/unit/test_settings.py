@@ -159,6 +159,8 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ({"label_names": ("a,a",)}, "--label-names: got a, a. Give each once"),
         ({"label_names": ("a,b,c,d,e,f",)}, "--label-names: got a, b, c, d, e, f. Give each once, and 5 at the most"),
         ({"label_values": 0}, "--label-values"),
+        ({"compat": ("grafana",)}, "--compat: Invalid, got ['grafana']. Give celery-exporter|flower."),
+        ({"compat_prefix": "my-"}, "--compat-prefix: no name may begin with 'my-'. Give letters, digits and _."),
         ({"transport_option": ("secret",)}, "--transport-option: Expected KEY=VALUE, got ***."),
         ({"transport_option": ("a={1",)}, "got ***. Give KEY=VALUE."),
         ({"transport_option": ("a=" + "[" * 9000,)}, "got ***. Give KEY=VALUE."),
