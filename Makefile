@@ -62,7 +62,7 @@ $(VENV)/.services: scripts/install-test-services | $(VENV)/bin/pip
 	scripts/install-test-services
 	@touch $@
 
-COMPILE = $(BIN)/uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes \
+COMPILE = $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' --quiet
 
 bench: $(VENV)/.wheel $(VENV)/.dev $(VENV)/.services
@@ -70,8 +70,9 @@ bench: $(VENV)/.wheel $(VENV)/.dev $(VENV)/.services
 
 lock: | $(VENV)/bin/pip
 	$(PIP) install uv
-	$(COMPILE) --extra demo --group build --output-file requirements/demo.txt
-	$(COMPILE) --all-extras --group dev --constraints requirements/demo.txt --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra demo --group build --output-file requirements/demo.txt
+	$(COMPILE) pyproject.toml --all-extras --group dev --constraints requirements/demo.txt --output-file requirements/dev.txt
+	$(COMPILE) requirements/peers.in --overrides requirements/peers-overrides.txt --output-file requirements/peers.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

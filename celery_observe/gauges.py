@@ -72,7 +72,10 @@ def write_progress(recorder: Recorder, told: Iterable[tuple[str, Progress]], now
 def write_prefetched(recorder: Recorder, count: Callable[[], Counter[tuple[str, ...]]]) -> None:
     """Write what workers hold, by worker and task, if Flower's families are served: nobody else counts it so."""
     if flower.PREFETCHED.name in recorder.series:
-        _write_counts(recorder[flower.PREFETCHED], count())
+        counts = count()
+        for labels in recorder[flower.PREFETCH_TIME].children.keys() - counts.keys():
+            counts[labels] = 0  # of what has started something was held
+        _write_counts(recorder[flower.PREFETCHED], counts)
 
 
 def write_workflows(recorder: Recorder, known: Workflows) -> None:

@@ -87,7 +87,6 @@ PREFETCHED = Family(
     kind=Kind.GAUGE,
     help="Tasks without an ETA that a worker holds and that have not started.",
     labels=_TASK,
-    zero_on=fact.Received,
     live=True,
 )
 ONLINE = Family(

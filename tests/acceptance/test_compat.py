@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from prometheus_client.metrics_core import Metric
 
 from services.endings import run_everything
-from services.exporter import Exporter
+from services.exporter import Exporter, Samples
 from services.peers import CeleryExporter, Families, Flower, Peer
 from services.redis import Redis
 from services.waiting import eventually
@@ -172,3 +173,37 @@ def test_flower_is_stood_in_for(stage: Stage) -> None:
         wrong={failures("hard_limit"): 2, failures("reject"): 1},
         right={failures("hard_limit"): 1},
     )
+
+
+def test_two_workers_on_a_host_are_two(
+    rabbitmq_url: str,
+    processes: ExitStack,
+    tmp_path: Path,
+    exporter: Callable[..., Exporter],
+    celery_worker: Callable[..., Worker],
+) -> None:
+    """With celery-exporter they are one, which is down as soon as one of them leaves; what RabbitMQ tells is the same.
+
+    And the queue of a task is what it can be known to be, where celery-exporter says `celery` if publishers are silent.
+    """
+    page = exporter(rabbitmq_url, arguments=COMPAT)
+    peer = processes.enter_context(CeleryExporter(tmp_path, rabbitmq_url))
+    page.wait_until_ready()
+    quiet = {"task_send_sent_event": False}
+    stays = celery_worker(rabbitmq_url, queues=("mail",), **quiet)
+    leaves = celery_worker(rabbitmq_url, queues=("mail",), **quiet)
+
+    def consumers(samples: Samples) -> list[float]:
+        return samples.select("celery_active_consumer_count", queue_name="mail")
+
+    eventually(lambda: consumers(page.metrics()) == consumers(peer.metrics()) == [2], 60.0, what="both consume")
+    eventually(lambda: peer.metrics().value("celery_worker_up", hostname="localhost") == 1, 60.0)
+    stays.send("add", 1, 2, queue="mail")
+    succeeded = "celery_task_succeeded_total"
+    eventually(lambda: peer.metrics().value(succeeded, name="add", queue_name="celery") == 1, 30.0)
+    page.wait_for(lambda samples: samples.value(succeeded, name="add", queue_name="mail") == 1)
+
+    leaves.stop()
+
+    page.wait_for(lambda samples: samples.value("celery_worker_up", worker=leaves.node, hostname="localhost") == 0)
+    assert page.metrics().value("celery_worker_up", worker=stays.node, hostname="localhost") == 1

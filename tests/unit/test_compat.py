@@ -129,7 +129,6 @@ def test_the_counters_of_a_task_start_at_zero_with_its_first_message() -> None:
 
     assert found[celery_exporter.RETRIED].values == {KEY: 0}
     assert found[celery_exporter.FAILED].values == {("t", "h", "", "q"): 0}
-    assert found[flower.PREFETCHED].values == {("w@h", "t"): 0}
 
 
 def test_zeros_leave_room_for_what_happens() -> None:
@@ -265,6 +264,15 @@ def test_what_a_worker_holds_is_counted_until_it_starts() -> None:
 
     world.say("worker-offline")
     gauges.write_prefetched(found, world.tracker.prefetched)
+    assert found[flower.PREFETCHED].values == {(WORKER, "t"): 0}
+
+
+def test_of_what_started_at_once_nothing_is_held() -> None:
+    """That is known, so it is 0 and not absent."""
+    world, found = World(), told(recorder("flower"), Started("t", "q", WORKER, 0.0))
+
+    gauges.write_prefetched(found, world.tracker.prefetched)
+
     assert found[flower.PREFETCHED].values == {(WORKER, "t"): 0}
 
 
