@@ -35,18 +35,18 @@ class Samples(dict[tuple[str, Labels], float]):
             for sample in family.samples
         )
 
-    def select(self, name: str, **labels: str) -> list[float]:
+    def select(self, name: str, /, **labels: str) -> list[float]:
         """The values of all samples of this name that carry at least these labels."""
         wanted = labels.items()
         return [value for (other, own), value in self.items() if other == name and wanted <= own]
 
-    def value(self, name: str, **labels: str) -> float | None:
+    def value(self, name: str, /, **labels: str) -> float | None:
         """The one such sample's value, None if there is none: absent is not zero."""
         values = self.select(name, **labels)
         assert len(values) <= 1, f"{len(values)} samples of {name} carry {labels}"
         return values[0] if values else None
 
-    def total(self, name: str, **labels: str) -> float:
+    def total(self, name: str, /, **labels: str) -> float:
         """The sum over all such samples, 0 if there is none."""
         return sum(self.select(name, **labels))
 
