@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +19,7 @@ from services.redis import Redis
 from services.waiting import eventually
 from services.worker import Worker
 
-# The peers and their worker are started once.
-pytestmark = [pytest.mark.xdist_group("compat"), pytest.mark.redis, pytest.mark.workers]
+pytestmark = pytest.mark.workers
 
 COMPAT = ("--compat", "celery-exporter", "--compat", "flower", "--queue-interval", "1", "--inspect-interval", "1")
 HOST = socket.gethostname()
@@ -46,25 +45,29 @@ class Stage(NamedTuple):
     worker: Worker
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+@pytest.fixture
+def stage(
+    redis_server: Redis,
+    processes: ExitStack,
+    tmp_path: Path,
+    exporter: Callable[..., Exporter],
+    celery_worker: Callable[..., Worker],
+) -> Stage:
     """All of them, once they have seen all."""
-    folder = tmp_path_factory.mktemp("compat")
-    with ExitStack() as running:
-        redis = running.enter_context(Redis(folder))
-        celery_exporter = running.enter_context(
-            CeleryExporter(folder, redis.url, "--generic-hostname-task-sent-metric", "--queues", "backlog")
-        )
-        flower = running.enter_context(Flower(folder, redis.url))
-        ours = running.enter_context(Exporter(folder, redis.url, arguments=COMPAT))
-        ours.wait_until_ready()
-        eventually(lambda: readers(redis) == EXPORTERS, 60.0, what="all read events")
-        worker = running.enter_context(Worker(folder, redis.url, pool="prefork"))
-        run_everything(worker, ours)
-        for priority in (0, 0, 9, 9, 9):
-            worker.send("add", 1, 1, queue="backlog", priority=priority)
-        ours.wait_for(lambda samples: samples.total("celery_task_outcomes_total") == sum(ENDINGS.values()), 60.0)
-        yield Stage(ours, celery_exporter, flower, worker)
+    url = redis_server.url
+    celery_exporter = processes.enter_context(
+        CeleryExporter(tmp_path, url, "--generic-hostname-task-sent-metric", "--queues", "backlog")
+    )
+    flower = processes.enter_context(Flower(tmp_path, url))
+    ours = exporter(url, arguments=COMPAT)
+    ours.wait_until_ready()
+    eventually(lambda: readers(redis_server) == EXPORTERS, 60.0, what="all read events")
+    worker = celery_worker(url, pool="prefork")
+    run_everything(worker, ours)
+    for priority in (0, 0, 9, 9, 9):
+        worker.send("add", 1, 1, queue="backlog", priority=priority)
+    ours.wait_for(lambda samples: samples.total("celery_task_outcomes_total") == sum(ENDINGS.values()), 60.0)
+    return Stage(ours, celery_exporter, flower, worker)
 
 
 def readers(server: Redis) -> int:
@@ -142,36 +145,34 @@ def of_queue(family: str, queue: str) -> Place:
     return family, frozenset({("queue_name", queue)})
 
 
-def test_celery_exporter_is_stood_in_for(stage: Stage) -> None:
+def test_who_is_stood_in_for_says_the_same(stage: Stage) -> None:
     """Same families, types and labels; other values where a failure is told twice, or by a wrapper's name, or is none.
 
     And where a queue has priorities; and of consumers celery-exporter tells on RabbitMQ only.
     """
-    wrong: Table = {
-        failed("hard_limit", "ExceptionWithTraceback"): 2,
-        failed("kill_self", "ExceptionWithTraceback"): 1,
-        failed("exit_process", "ExceptionWithTraceback"): 1,
-        failed("reject", "UnknownException"): 1,
-        of_queue("celery_queue_length", "backlog"): 2,
-    }
-    right: Table = {
-        failed("hard_limit", "TimeLimitExceeded"): 1,
-        failed("kill_self", "WorkerLostError"): 1,
-        failed("exit_process", "WorkerLostError"): 1,
-        of_queue("celery_queue_length", "backlog"): 5,
-        of_queue("celery_active_consumer_count", "celery"): 1,
-    }
-
-    compare(stage.ours, stage.celery_exporter, wrong, right)
-
-
-def test_flower_is_stood_in_for(stage: Stage) -> None:
-    """Same families, types and labels; other values where a failure is told twice, or is none."""
 
     def failures(task: str) -> Place:
         labels = {"worker": stage.worker.node, "type": "task-failed", "task": task}
         return "flower_events_total", frozenset(labels.items())
 
+    compare(
+        stage.ours,
+        stage.celery_exporter,
+        wrong={
+            failed("hard_limit", "ExceptionWithTraceback"): 2,
+            failed("kill_self", "ExceptionWithTraceback"): 1,
+            failed("exit_process", "ExceptionWithTraceback"): 1,
+            failed("reject", "UnknownException"): 1,
+            of_queue("celery_queue_length", "backlog"): 2,
+        },
+        right={
+            failed("hard_limit", "TimeLimitExceeded"): 1,
+            failed("kill_self", "WorkerLostError"): 1,
+            failed("exit_process", "WorkerLostError"): 1,
+            of_queue("celery_queue_length", "backlog"): 5,
+            of_queue("celery_active_consumer_count", "celery"): 1,
+        },
+    )
     compare(
         stage.ours,
         stage.flower,
