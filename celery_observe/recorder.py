@@ -350,9 +350,13 @@ class _Rule:
         counter = self._counters[0] if self._counters else None
         found = _Bound(counter.child(labels) if counter else None, len(self._histograms))
         counted = all(labels in series.children for series in self._counters)
-        if counted and all(series.has_room(labels) for series in self._histograms):
+        if counted and all(series.has_room(labels) for series in self._histograms) and len(self.bound) < self._most():
             self.bound[labels] = found
         return found
+
+    def _most(self) -> int:
+        """Return how many label sets are kept: those of zeros alone have no counter that says that it is full."""
+        return max(series.max_series for series in (*self._zeros, *self._counters, *self._histograms))
 
     def _any_shape(self) -> Callable[[Fact], None]:
         labels = _labels_of(self._view.readings)

@@ -1,4 +1,4 @@
-"""Floods the pipeline, in a process of its own, and prints what it took: `python flood.py tasks`."""
+"""Floods the pipeline, in a process of its own, and prints what it took: `python flood.py tasks [flower …]`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from celery_observe import gauges
+from celery_observe.compat import Compat
 from celery_observe.event import Event
 from celery_observe.fleet import Fleet, Instant
-from celery_observe.metrics import observer
+from celery_observe.metrics import CATALOGUE, observer
 from celery_observe.page import Page
 from celery_observe.recorder import Recorder
 from celery_observe.testing import EPOCH
@@ -56,6 +57,7 @@ def names() -> Iterator[Event]:
     for number in range(100_000):
         uuid, at, made_up = str(number), EPOCH + number / TICK, f"{number:0{LONG}}"
         yield said("task-sent", at, "gen@h", uuid, name=f"t{made_up}", queue=f"q{made_up}")
+        yield said("task-received", at, "w@h", uuid, name=f"t{made_up}")
         yield said("task-started", at, "w@h", uuid)
         yield said("task-failed", at, "w@h", uuid, exception=f"E{made_up}('no')")
         yield said(f"x{made_up}", at, "w@h", uuid)
@@ -67,10 +69,12 @@ def resident() -> float:
 
 
 class House:
-    """The pipeline after the decoder, with the bounds of the settings."""
+    """The pipeline after the decoder, with the bounds of the settings, and the families of these exporters too."""
 
-    def __init__(self) -> None:
-        self.recorder = Recorder()
+    def __init__(self, *peers: str) -> None:
+        compat = Compat(peers)
+        self.recorder = Recorder(catalogue=compat.extend(CATALOGUE))
+        compat.watch(self.recorder)
         self.fleet = Fleet(self.recorder.record, worker_timeout=1.0)
         self.tracker = Tracker(self.recorder.record, self.fleet)
         self.page = Page()
@@ -104,4 +108,4 @@ class House:
 
 if __name__ == "__main__":
     flood = {"tasks": tasks, "workers": workers, "names": names}[sys.argv[1]]()
-    print(json.dumps(list(House().flood(flood))))
+    print(json.dumps(list(House(*sys.argv[2:]).flood(flood))))
