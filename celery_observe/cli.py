@@ -14,6 +14,7 @@ import msgspec
 from celery_observe import __version__, app, logs
 from celery_observe.broker import BrokerSettings
 from celery_observe.errors import CeleryObserveError, SettingsError
+from celery_observe.findings import FORMATS, Report, Severity, exit_code
 from celery_observe.masking import mask_text
 from celery_observe.settings import SETTINGS, WORKER, Setting, Settings, load
 
@@ -106,6 +107,26 @@ def _options(settings: Iterable[Setting]) -> list[click.Parameter]:
         ["--check"], is_flag=True, allow_from_autoenv=False, help="Show the settings in effect, and exit."
     )
     return [*(_SettingOption(setting) for setting in settings if setting.group != WORKER), config, check]
+
+
+def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a command that reports findings."""
+    severities = click.Choice([*(str(severity) for severity in Severity), "never"])
+    return click.option("--format", "form", type=click.Choice([*FORMATS]), default="text", show_default=True)(
+        click.option(
+            "--fail-on",
+            type=severities,
+            default="warning",
+            show_default=True,
+            help="The least severity that makes the exit code 3, or 4 if critical.",
+        )(command)
+    )
+
+
+def _tell(ctx: click.Context, report: Report, form: str, fail_on: str) -> None:
+    """Print a report, and exit as its findings demand."""
+    click.echo(FORMATS[form](report))
+    ctx.exit(exit_code(report.findings, None if fail_on == "never" else Severity(fail_on)))
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -265,6 +286,45 @@ def trace(*, root_id: str, url: str | None, ca_file: str | None, timeout: float,
         settings = load(flags, instrumented=True)
         printed = tracing.lines(root_id, url, settings, ca_file=ca_file, timeout=timeout)
     click.echo("\n".join(printed))
+
+
+_LOOKING = (
+    {name for name, setting in SETTINGS.items() if setting.group == "Source"}
+    - {"listen", "enable_events", "remote_control", "inspect_interval", "probe", "state_file"}
+) | {"queue", "queue_deny", "dead_letter", "management_url"}
+"""The settings of a look that is taken once."""
+
+
+@main.command(
+    "doctor",
+    cls=_Command,
+    params=[*(_SettingOption(setting) for name, setting in SETTINGS.items() if name in _LOOKING)],
+    epilog="The exit code is 4 if something critical was found, 3 for a warning, 0 otherwise. See docs/doctor.md.",
+)
+@click.option("--config", metavar="FILE", help="TOML file with settings; CELERY_OBSERVE_CONFIG.")
+@click.option(
+    "--listen-for",
+    type=click.FloatRange(min=0, max=600),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Read events for so long.",
+)
+@_reporting
+@click.pass_context
+def doctor(ctx: click.Context, /, *, listen_for: float, form: str, fail_on: str, **flags: Any) -> None:
+    """Check a live system against a checklist for production, and change nothing."""
+    from celery_observe import doctor as house_call  # noqa: PLC0415 - other commands do without
+
+    logs.configure("error", "console")
+    with _refusing():
+        settings = load(flags)
+        celery = app.load_app(settings.app) if settings.app else None
+        settings = app.with_app(settings, celery) if celery else settings
+        if len(settings.brokers) > 1:
+            raise SettingsError("doctor looks at one broker at a time: give one --broker.")
+        report = house_call.examine(settings, celery, listen=listen_for)
+    _tell(ctx, report, form, fail_on)
 
 
 @main.group("alerts", cls=_Group)

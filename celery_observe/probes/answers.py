@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from celery.app.defaults import DEFAULTS, NAMESPACES, flatten
 from celery.utils.time import rate
 
-_DEFAULT_MULTIPLIER = 4
+_OLD_NAMES: dict[str, str] = {old: name for name, option in flatten(NAMESPACES) for old in option.old}
 _LIMITED = re.compile(r"(?P<task>.+) \[rate_limit=(?P<limit>.+)\]")
 _POOLS = {"thread": "threads"}
 """The pools whose module is not called as `--pool` calls them."""
@@ -22,6 +23,8 @@ _KIB = 1024
 class _Pool(msgspec.Struct):
     implementation: str = ""
     max_concurrency: int | None = msgspec.field(default=None, name="max-concurrency")
+    max_tasks: Any = msgspec.field(default=None, name="max-tasks-per-child")
+    timeouts: Any = None
 
 
 class _Usage(msgspec.Struct):
@@ -51,6 +54,19 @@ class Stats(msgspec.Struct):
         module, _, name = self.pool.implementation.partition(":")
         package, _, last = module.rpartition(".")
         return _POOLS.get(last, last) if package == "celery.concurrency" else name
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The soft and the hard time limit of a pool of processes in seconds, 0 for none; None for another pool."""
+        match self.pool.timeouts:
+            case [int() | float() as soft, int() | float() as hard]:
+                return soft, hard
+        return None
+
+    @property
+    def max_tasks(self) -> int | None:
+        """Tasks after which a child of the pool is replaced."""
+        return self.pool.max_tasks if isinstance(self.pool.max_tasks, int) else None
 
     @property
     def slots(self) -> int | None:
@@ -83,15 +99,31 @@ def stats(reply: Any) -> Stats:
     return msgspec.convert(reply, Stats)
 
 
-def multiplier(conf: Any) -> int:
-    """Return ``worker_prefetch_multiplier`` out of ``inspect conf``, which has what is not Celery's default.
+def settings_of(conf: Any) -> dict[str, Any]:
+    """Return what ``inspect conf`` tells, which is what is not Celery's default, by the names of today.
 
-    Raises TypeError or ValueError for what is no configuration.
+    An app may use old names (`CELERYD_PREFETCH_MULTIPLIER`), or a namespace (`CELERY_WORKER_PREFETCH_MULTIPLIER`); a
+    worker tells them as they stand. Raises TypeError for what is no configuration.
     """
     if not isinstance(conf, Mapping) or "error" in conf:
         raise TypeError(f"{conf!r:.100} is no configuration")
-    old = conf.get("CELERYD_PREFETCH_MULTIPLIER", _DEFAULT_MULTIPLIER)
-    return int(conf.get("worker_prefetch_multiplier", old))
+    return {_name_of_today(str(key)): value for key, value in conf.items()}
+
+
+def _name_of_today(key: str) -> str:
+    key = key.lower()
+    for name in (key, key.partition("_")[2]):
+        if name in DEFAULTS:
+            return name
+    return _OLD_NAMES.get(key, key)
+
+
+def multiplier(conf: Any) -> int:
+    """Return ``worker_prefetch_multiplier`` out of ``inspect conf``.
+
+    Raises TypeError or ValueError for what is no configuration.
+    """
+    return int(settings_of(conf).get("worker_prefetch_multiplier", DEFAULTS["worker_prefetch_multiplier"]))
 
 
 def rate_limits(registered: Iterable[str]) -> dict[str, float]:

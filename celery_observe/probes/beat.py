@@ -19,7 +19,7 @@ from celery_observe.probes import Observed, Probe, Sample, asks
 from celery_observe.probes.control import Question, RemoteControl
 from celery_observe.settings import Settings
 
-_NODES = "celerybeat@*"
+BEATS = "celerybeat@*"
 """Unless it is given a ``--hostname`` (``celery/beat.py: beat_nodename``)."""
 _LOOK_INTERVAL = 2.0
 """Seconds between two looks at what has succeeded; they cost no message."""
@@ -45,7 +45,7 @@ class BeatsProbe:
 
     def ask(self) -> list[Sample]:
         """Ask, and wait for the whole timeout: who there is beside those that are known? Raises ProbeError."""
-        count = self._control.count(Question("ping", pattern=_NODES))
+        count = self._control.count(Question("ping", pattern=BEATS))
         self._met |= count > 0
         return [Sample(beat.INSTANCES, (), count)] if self._met else []
 

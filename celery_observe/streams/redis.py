@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import hiredis
 import msgspec
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from celery_observe.connection import CONNECT_TIMEOUT, REPLY_TIMEOUT, cannot, connect, connection_for
@@ -25,6 +26,8 @@ from celery_observe.streams.content import ContentReader
 from celery_observe.streams.envelope import json_envelope, unwrap
 from celery_observe.streams.wire import Beat, Wire
 
+CLIENT_NAME: Final = "celery-observe"
+"""How we are called in `CLIENT LIST`."""
 _INCOMPLETE: Final = False
 _PING: Final = hiredis.pack_command(("PING",))
 # hiredis moves the rest of its buffer after every reply, which makes large feeds several times as dear.
@@ -181,11 +184,19 @@ def _connect(broker: BrokerSettings) -> tuple[Any, str]:
         pool.connection_kwargs["protocol"] = 2
         redis_connection = pool.make_connection()
         redis_connection.connect()
+        _say_who(redis_connection)
         return redis_connection, _pattern(channel, broker.event_exchange)
     except (RedisError, OSError) as error:
         raise cannot(broker, "connect to the broker", error) from error
     finally:
         connection.release()
+
+
+def _say_who(redis_connection: Any) -> None:
+    """Name the connection; a user who may not is served all the same."""
+    with suppress(ResponseError):
+        redis_connection.send_command("CLIENT", "SETNAME", CLIENT_NAME)
+        redis_connection.read_response()
 
 
 def _pattern(channel: Any, exchange: str) -> str:

@@ -88,6 +88,11 @@ def _settings() -> Settings | None:
         return None
 
 
+def in_effect() -> Settings | None:
+    """Return the settings that this process is instrumented with; None if it is not."""
+    return None if is_disabled() else _settings()
+
+
 @told
 def _prepare(sender: Any, **_: Any) -> None:
     """Make ready what the pool's children inherit, and have the worker start and stop the rest with itself."""

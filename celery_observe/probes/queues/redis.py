@@ -40,7 +40,7 @@ _MAX_BYTES: Final = 32 * 1024 * 1024
 """Of new entries that are fetched in one round; the rest is left for the next."""
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """Where kombu keeps things, by its transport options (`kombu/transport/redis.py`, `Channel`)."""
 
     prefix: str
@@ -101,7 +101,7 @@ class RedisQueues(QueuesProbe):
         super().__init__(broker, settings, observed)
         self._connection = redis_connection(broker)
         channel = self._connection.transport.Channel
-        self._layout = _layout(channel, broker.transport_options)
+        self._layout = layout_of(channel, broker.transport_options)
         self._bindings = Bindings(self._layout.separator)
         self._keyspace = Keyspace(self._names, self._layout.prefix, self._layout.endings)
         self._unacked = Unacked(self._layout.visibility_timeout, self._bindings.queues_of)
@@ -244,14 +244,14 @@ def _checked(reply: Any) -> Any:
     return reply
 
 
-def _layout(channel: Any, options: Mapping[str, Any]) -> _Layout:
+def layout_of(channel: Any, options: Mapping[str, Any]) -> Layout:
     """Return the layout by the transport options, and by kombu's own defaults where they are silent."""
 
     def option(name: str) -> Any:
         return options.get(name, getattr(channel, name))
 
     prefix = str(option("global_keyprefix"))
-    return _Layout(
+    return Layout(
         prefix,
         str(option("sep")),
         tuple(option("priority_steps")),

@@ -1,0 +1,1 @@
+"""The checks of `celery-observe doctor`: one file each, which registers itself."""
