@@ -22,13 +22,16 @@ def examine(settings: Settings, celery: Any = None, *, listen: float = LISTEN) -
     began = time.monotonic()
     evidence = gather(settings, celery, listen=listen)
     diagnosis = diagnose(evidence)
-    workers = f"{len(evidence.workers)} worker{'' if len(evidence.workers) == 1 else 's'}"
-    queues = f"{len(evidence.queues)} queues" if evidence.queues is not None else "queues unknown"
+    queues = "queues unknown" if evidence.queues is None else _counted(len(evidence.queues), "queue")
     return Report(
         tool="doctor",
-        subject=f"{evidence.broker.url}, {workers}, {queues}",
+        subject=f"{evidence.broker.url}, {_counted(len(evidence.workers), 'worker')}, {queues}",
         rules=diagnosis.rules,
         findings=diagnosis.findings,
         unchecked=diagnosis.unchecked,
         seconds=time.monotonic() - began,
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -89,19 +89,17 @@ def task_of(told: str) -> tuple[str, Task]:
     if match is None:
         return told, Task()
     said = dict(item.split("=", 1) for item in _ITEM.split(match["items"]))
+    backoff = said.get("retry_backoff", "0")
     return match["name"], Task(
         acks_late=said.get("acks_late") == "True",
         reject_on_worker_lost=said.get("reject_on_worker_lost") == "True",
         time_limit=_number(said.get("time_limit")),
         soft_time_limit=_number(said.get("soft_time_limit")),
         max_retries=int(said["max_retries"]) if "max_retries" in said else None,
-        default_retry_delay=_number(said.get("default_retry_delay")) or 0.0,
+        default_retry_delay=float(said.get("default_retry_delay", 180.0)),
         retries_by_itself=said.get("autoretry_for", "()") not in {"()", "[]"},
-        retry_backoff=_number(
-            {"True": "1", "False": "0"}.get(said.get("retry_backoff", "0"), said.get("retry_backoff"))
-        )
-        or 0.0,
-        retry_backoff_max=_number(said.get("retry_backoff_max")) or 600.0,
+        retry_backoff=float({"True": "1", "False": "0"}.get(backoff, backoff)),
+        retry_backoff_max=float(said.get("retry_backoff_max", 600.0)),
         priority=int(said["priority"]) if "priority" in said else None,
         ignore_result=said.get("ignore_result") == "True",
         sends_events=said.get("send_events") != "False",

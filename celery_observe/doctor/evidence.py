@@ -221,6 +221,12 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         """Say why a part is missing."""
         return self.missing.get(part, f"{part}: not asked for")
 
+    def no_workers(self, what: str = "") -> str:
+        """Say why nothing is known of workers, or not this of those that answer: `conf`, `tasks`, …."""
+        if self.workers and what:
+            return f"no worker told its {what}"
+        return self.missing.get("broker") or self.missing.get("workers") or "no worker answers"
+
     @property
     def configurations(self) -> Iterator[tuple[str, Conf]]:
         """Whose settings are known, and what they are: the app's, which publishers use, and those of workers."""

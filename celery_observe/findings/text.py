@@ -34,10 +34,18 @@ def _lines(report: Report) -> Iterator[str]:
     if report.unchecked:
         yield ""
         yield click.style("not checked", bold=True)
-        for each in report.unchecked:
-            yield from _wrapped("", f"{each.rule.name}: {shown(each.reason)}", indent=2)
+        for reason, names in _reasons(report).items():
+            yield from _wrapped("", f"{', '.join(names)}: {reason}", indent=2)
     yield ""
     yield _summary(report)
+
+
+def _reasons(report: Report) -> dict[str, list[str]]:
+    """Return the names of rules by the reason why they could not look, which is often the same."""
+    found: dict[str, list[str]] = {}
+    for each in report.unchecked:
+        found.setdefault(shown(each.reason), []).append(each.rule.name)
+    return found
 
 
 def _group(finding: Finding) -> tuple[int, str]:

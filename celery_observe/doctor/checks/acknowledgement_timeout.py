@@ -30,7 +30,7 @@ def acknowledgement_timeout(evidence: Evidence) -> Verdicts:
     """
     asked = [worker for worker in evidence.workers if worker.scheduled is not None and worker.running is not None]
     if not asked:
-        yield Unknown(f"no worker told what it holds: {evidence.why_no('workers')}")
+        yield Unknown(evidence.no_workers("running"))
         return
     held = [
         (each.due - evidence.now, f"{each.task}, until its ETA") for worker in asked for each in worker.scheduled or ()

@@ -27,7 +27,7 @@ def acks_late(evidence: Evidence) -> Verdicts:
     executed twice.
     """
     if not evidence.tasks:
-        yield Unknown(f"no worker said which tasks it has: {evidence.why_no('workers')}")
+        yield Unknown(evidence.no_workers("tasks"))
         return
     lost = [name for name, task in evidence.tasks.items() if task.acks_late and not task.reject_on_worker_lost]
     if lost:

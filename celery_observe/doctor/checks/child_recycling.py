@@ -27,9 +27,7 @@ def child_recycling(evidence: Evidence) -> Verdicts:
     """
     forking = [worker for worker in evidence.workers if worker.pool == "prefork" and worker.conf is not None]
     if not forking:
-        yield Unknown(
-            "no worker with a pool of processes told its settings" if evidence.workers else evidence.why_no("workers")
-        )
+        yield Unknown(evidence.no_workers("settings of a pool of processes"))
         return
     unlimited = [
         worker.name

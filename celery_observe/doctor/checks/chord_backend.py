@@ -24,7 +24,7 @@ def chord_backend(evidence: Evidence) -> Verdicts:
     """
     confs = list(evidence.configurations)
     if not confs:
-        yield Unknown(f"no configuration is known: {evidence.why_no('workers')}")
+        yield Unknown(evidence.no_workers("conf"))
         return
     seen = _CHORDS & set(evidence.heard.tasks if evidence.heard else ())
     worse = Severity.CRITICAL if seen else None

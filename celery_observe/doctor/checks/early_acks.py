@@ -17,7 +17,7 @@ def early_acks(evidence: Evidence) -> Verdicts:
     Fix: set `acks_late=True` and `reject_on_worker_lost=True` on tasks that can be executed twice.
     """
     if not evidence.tasks:
-        yield Unknown(f"no worker said which tasks it has: {evidence.why_no('workers')}")
+        yield Unknown(evidence.no_workers("tasks"))
         return
     early = [name for name, task in evidence.tasks.items() if not task.acks_late]
     if early:

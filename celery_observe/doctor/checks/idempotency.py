@@ -22,7 +22,7 @@ def idempotency(evidence: Evidence) -> Verdicts:
     Fix: make them idempotent (a unique key, an upsert, a check of what is done already), or take `acks_late` off them.
     """
     if not evidence.tasks:
-        yield Unknown(f"no worker said which tasks it has: {evidence.why_no('workers')}")
+        yield Unknown(evidence.no_workers("tasks"))
         return
     late = [name for name, task in evidence.tasks.items() if task.acks_late]
     if late:

@@ -23,7 +23,7 @@ def pickle(evidence: Evidence) -> Verdicts:
     """
     confs = list(evidence.configurations)
     if not confs:
-        yield Unknown(f"no configuration is known: {evidence.why_no('workers')}")
+        yield Unknown(evidence.no_workers("conf"))
         return
     accepting = [owner for owner, conf in confs if any(_PICKLE & set(conf[name]) for name in _ACCEPTING)]
     if accepting:

@@ -25,7 +25,7 @@ def pool_limits(evidence: Evidence) -> Verdicts:
     Fix: use the prefork pool (`-P prefork`) for tasks that need limits; elsewhere set timeouts on what tasks call.
     """
     if not evidence.workers:
-        yield Unknown(evidence.why_no("workers"))
+        yield Unknown(evidence.no_workers())
         return
     for pool in sorted({worker.pool for worker in evidence.workers} & (_NONE | _HARD_ONLY)):
         workers = [worker for worker in evidence.workers if worker.pool == pool]
@@ -41,9 +41,11 @@ def pool_limits(evidence: Evidence) -> Verdicts:
 def _limits(worker: Worker, *, soft_only: bool) -> list[str]:
     """Return the limits that are set for this worker, and that its pool leaves alone."""
     conf = worker.conf or {}
-    names = ["task_soft_time_limit"] if soft_only else ["task_soft_time_limit", "task_time_limit"]
-    found = [f"{name} = {conf[name]:g}" for name in names if conf.get(name)]
-    for name, task in (worker.tasks or {}).items():
-        if task.soft_time_limit or (task.time_limit and not soft_only):
-            found.append(f"a limit of {name}")
-    return found
+    names = ["soft_time_limit"] if soft_only else ["soft_time_limit", "time_limit"]
+    common = {name: conf.get(f"task_{name}") for name in names}
+    own = [
+        f"a limit of {task}"
+        for task, said in (worker.tasks or {}).items()
+        if any(getattr(said, name) not in {None, 0, common[name]} for name in names)
+    ]
+    return [f"task_{name} = {limit:g}" for name, limit in common.items() if limit] + own

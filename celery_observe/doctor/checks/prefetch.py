@@ -30,7 +30,7 @@ def prefetch(evidence: Evidence) -> Verdicts:
     """
     known = [worker for worker in evidence.workers if worker.conf is not None]
     if not known:
-        yield Unknown(f"no worker told its settings: {evidence.why_no('workers')}")
+        yield Unknown(evidence.no_workers("conf"))
         return
     longest = _longest(evidence)
     for worker in known:

@@ -24,7 +24,7 @@ def priorities(evidence: Evidence) -> Verdicts:
     """
     transport = evidence.broker.transport
     if not any(evidence.configurations):
-        yield Unknown(f"no configuration is known: {evidence.why_no('workers')}")
+        yield Unknown(evidence.no_workers("conf"))
     elif transport in AMQP:
         yield from _of_rabbitmq(evidence)
     elif transport in REDIS:

@@ -25,7 +25,7 @@ def queue_consumers(evidence: Evidence) -> Verdicts:
         yield Unknown(evidence.why_no("queues"))
         return
     if not evidence.workers and not any(queue.consumers for queue in evidence.queues):
-        yield Unknown(f"which queues are consumed is not known: {evidence.missing.get('workers', 'no worker answers')}")
+        yield Unknown(evidence.no_workers("queues"))
         return
     alone = [queue for queue in evidence.queues if queue.consumers == 0]
     full = {queue.name: queue.waiting for queue in alone if queue.waiting}

@@ -24,7 +24,7 @@ def result_expiry(evidence: Evidence) -> Verdicts:
     """
     confs = list(evidence.configurations)
     if not confs:
-        yield Unknown(f"no configuration is known: {evidence.why_no('workers')}")
+        yield Unknown(evidence.no_workers("conf"))
         return
     storing = [(owner, conf) for owner, conf in confs if conf["result_backend"] not in {None, "rpc", "cache"}]
     never = [owner for owner, conf in storing if not conf["result_expires"]]

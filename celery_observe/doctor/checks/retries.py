@@ -22,7 +22,7 @@ def retries(evidence: Evidence) -> Verdicts:
     Fix: give `max_retries` a number; set `retry_backoff=True` beside `autoretry_for`.
     """
     if not evidence.tasks:
-        yield Unknown(f"no worker said which tasks it has: {evidence.why_no('workers')}")
+        yield Unknown(evidence.no_workers("tasks"))
         return
     endless = [name for name, task in evidence.tasks.items() if task.max_retries is None]
     if endless:

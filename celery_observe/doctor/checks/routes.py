@@ -25,7 +25,7 @@ def routes(evidence: Evidence) -> Verdicts:
     """
     consumed = set(evidence.consumed)
     if not consumed:
-        yield Unknown(f"which queues are consumed is not known: {evidence.missing.get('workers', 'no worker answers')}")
+        yield Unknown(evidence.no_workers("queues"))
         return
     seen = _seen(evidence, consumed)
     if seen:

@@ -39,4 +39,4 @@ def sent_events(evidence: Evidence) -> Verdicts:
                 severity=Severity.INFO,
             )
     if not any(evidence.configurations):
-        yield Unknown(f"no configuration is known: {evidence.why_no('app')}; {evidence.missing.get('workers', '')}")
+        yield Unknown(evidence.no_workers("conf"))

@@ -23,7 +23,7 @@ def silent_dispatcher(evidence: Evidence) -> Verdicts:
     Fix: start the worker with `-E`, or without `--without-heartbeat`.
     """
     if evidence.heard is None or not evidence.workers:
-        yield Unknown(evidence.why_no("workers" if evidence.heard else "heard"))
+        yield Unknown(evidence.no_workers() if evidence.heard else evidence.why_no("heard"))
         return
     silent = [worker.name for worker in evidence.workers if worker.name not in evidence.heard.workers]
     if silent:

@@ -29,7 +29,7 @@ def task_events(evidence: Evidence) -> Verdicts:
     Fix: start workers with `-E` or set `worker_send_task_events = True`; on the threads pool use Celery 5.7.
     """
     if evidence.heard is None or not evidence.workers:
-        yield Unknown(evidence.why_no("workers" if evidence.heard else "heard"))
+        yield Unknown(evidence.no_workers() if evidence.heard else evidence.why_no("heard"))
         return
     judged = [(worker, evidence.heard.workers.get(worker.name, HeardWorker())) for worker in evidence.workers]
     off = [worker for worker, heard in judged if worker.accepted and not heard.started]

@@ -26,9 +26,7 @@ def time_limits(evidence: Evidence) -> Verdicts:
     forking = [worker for worker in evidence.workers if worker.limits is not None and worker.pool == "prefork"]
     asked = [worker for worker in forking if worker.tasks is not None]
     if not asked:
-        yield Unknown(
-            "no worker with a pool of processes told its tasks" if evidence.workers else evidence.why_no("workers")
-        )
+        yield Unknown(evidence.no_workers("tasks of a pool of processes"))
         return
     without = {
         name

@@ -25,7 +25,7 @@ def unregistered_tasks(evidence: Evidence) -> Verdicts:
     """
     known = {worker.name: set(worker.tasks) for worker in evidence.workers if worker.tasks is not None}
     if not known:
-        yield Unknown(f"no worker said which tasks it has: {evidence.why_no('workers')}")
+        yield Unknown(evidence.no_workers("tasks"))
         return
     unknown = {(task, queue) for task, queue in _on_the_wire(evidence) if _is_unknown(evidence, known, task, queue)}
     failed = evidence.heard.unregistered if evidence.heard else 0

@@ -32,7 +32,7 @@ def visibility_timeout(evidence: Evidence) -> Verdicts:
     """
     timeouts = sorted(_timeouts(evidence))
     if not timeouts:
-        yield Unknown(f"no worker told its settings: {evidence.why_no('workers')}")
+        yield Unknown(evidence.no_workers("conf"))
         return
     least = timeouts[0]
     if timeouts[-1] != least:
