@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from enum import StrEnum
 from io import StringIO
 from pathlib import Path
 
 from celery_observe.cli import main
+from celery_observe.doctor.registry import registered
 from celery_observe.fact import Cause, Outcome, Stage
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
@@ -40,12 +42,31 @@ was lost, or Celery before 5.7 said nothing (`sys.exit`, `Ignore`, a `Reject` of
 """
 
 
+CHECKS = """
+## What leads to it
+
+`celery-observe doctor` and these metrics show the same, the one beforehand and the other while it happens.
+
+| metric | checks |
+| --- | --- |
+"""
+
+
 def page() -> str:
     """Return the page."""
     printed = StringIO()
     with redirect_stdout(printed):
         main(["metrics", "--format", "markdown"], standalone_mode=False)
-    return HEAD.format(outcomes=_values(Outcome), causes=_values(Cause), stages=_values(Stage)) + printed.getvalue()
+    head = HEAD.format(outcomes=_values(Outcome), causes=_values(Cause), stages=_values(Stage))
+    return head + printed.getvalue() + CHECKS + "".join(_checks())
+
+
+def _checks() -> Iterator[str]:
+    by_metric: dict[str, list[str]] = {}
+    for rule, *_ in registered():
+        for name in rule.metrics:
+            by_metric.setdefault(name, []).append(f"[{rule.name}](doctor/{rule.name}.md)")
+    yield from (f"| `{name}` | {', '.join(links)} |\n" for name, links in sorted(by_metric.items()))
 
 
 def _values(of: type[StrEnum]) -> str:

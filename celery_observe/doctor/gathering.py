@@ -72,7 +72,7 @@ class _Gathering:
         listening = self._part("heard", lambda: pool.submit(self._read, self._opened()))
         inspection_of = inspection.Inspection(self._broker, self._settings.inspect_timeout)
         workers = self._part("workers", lambda: self._inspect(inspection_of)) or ()
-        beats = self._part("beats", inspection_of.beats)
+        beats = self._part("beats", lambda: self._beats(inspection_of))
         found = self._part("queues", lambda: queues.queues(self._broker, self._settings, workers))
         redis = self._part("redis", lambda: self._redis(found)) if self._broker.transport in REDIS else None
         if listening is not None:
@@ -124,8 +124,7 @@ class _Gathering:
     # -- events
 
     def _opened(self) -> tuple[Stream, Listening]:
-        if self._broker.transport in AMQP and not exists(self._broker, self._broker.event_exchange):
-            raise ProbeError(f"no worker has sent an event: there is no exchange {self._broker.event_exchange}")
+        self._demand(self._broker.event_exchange, "no worker has ever sent an event")
         if self._broker.transport not in REDIS | AMQP:
             raise ProbeError(f"events are not read from {self._broker.transport}, as that would declare a queue")
         listening = Listening()
@@ -152,12 +151,20 @@ class _Gathering:
     # -- workers and queues
 
     def _inspect(self, asking: inspection.Inspection) -> tuple[Worker, ...]:
-        if self._broker.transport in AMQP and not exists(self._broker, f"{self._broker.control_exchange}.pidbox"):
-            raise ProbeError("no worker has ever connected: there is no exchange for remote control")
+        self._demand(f"{self._broker.control_exchange}.pidbox", "no worker has ever connected")
         workers, note = asking.all()
         if note:
             self._missing["details"] = note
         return workers
+
+    def _beats(self, asking: inspection.Inspection) -> int:
+        self._demand(f"{self._broker.control_exchange}.pidbox", "no beat or worker has ever connected")
+        return asking.beats()
+
+    def _demand(self, exchange: str, otherwise: str) -> None:
+        """Go on only where an exchange is there: to ask declares it. Raises ProbeError."""
+        if self._broker.transport in AMQP and not exists(self._broker, exchange):
+            raise ProbeError(f"{otherwise}: there is no exchange {exchange}")
 
     def _redis(self, found: queues.Queues | None) -> Redis:
         waiting = [queue.name for queue in found.queues if queue.waiting] if found else []

@@ -13,7 +13,7 @@ def page(rule: Rule, link: Callable[[str], str] = lambda name: f"`{name}`", more
         f"# {rule.name}",
         f"**{rule.title}** Severity: {rule.severity}.",
         rule.why,
-        f"**Fix.** {rule.fix}",
+        f"**Fix.** {rule.fix[:1].upper()}{rule.fix[1:]}",
         more.strip(),
         _at_run_time(rule, link),
     ]
@@ -23,4 +23,4 @@ def page(rule: Rule, link: Callable[[str], str] = lambda name: f"`{name}`", more
 def _at_run_time(rule: Rule, link: Callable[[str], str]) -> str:
     alerts = [f"the alert {link(name)}" for name in rule.alerts]
     metrics = [f"the metric {link(name)}" for name in rule.metrics]
-    return f"**At run time** the same shows as {', '.join([*alerts, *metrics])}." if alerts or metrics else ""
+    return f"**At run time** it shows as {', '.join([*alerts, *metrics])}." if alerts or metrics else ""

@@ -90,8 +90,8 @@ def test_the_page_of_a_rule_says_all_that_is_declared() -> None:
     """And what a tool adds, before what shows it at run time."""
     assert page(EVICTION, lambda name: f"[{name}](x)", "## Bad\n") == (
         "# eviction\n\n**Redis may evict messages.** Severity: critical.\n\nIt deletes keys when its memory is full,\n"
-        "and a queue is a key.\n\nThat is what caches want.\n\n**Fix.** set `maxmemory-policy` to `noeviction`.\n\n"
-        "## Bad\n\n**At run time** the same shows as the alert [CeleryTasksVanished](x), "
+        "and a queue is a key.\n\nThat is what caches want.\n\n**Fix.** Set `maxmemory-policy` to `noeviction`.\n\n"
+        "## Bad\n\n**At run time** it shows as the alert [CeleryTasksVanished](x), "
         "the metric [celery_queue_waiting](x).\n"
     )
     assert page(LIMITS).endswith("**Fix.** Set one.\n")

@@ -27,7 +27,7 @@ def child_recycling(evidence: Evidence) -> Verdicts:
     """
     forking = [worker for worker in evidence.workers if worker.pool == "prefork" and worker.conf is not None]
     if not forking:
-        yield Unknown(evidence.no_workers("settings of a pool of processes"))
+        yield Unknown(evidence.no_workers("settings, of those with a pool of processes"))
         return
     unlimited = [
         worker.name

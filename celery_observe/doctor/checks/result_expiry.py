@@ -11,7 +11,7 @@ _SWEPT = {"db", "mongodb", "filesystem", "file", "cassandra", "django-db", "aran
 """Back ends from which nothing goes by itself: the task `celery.backend_cleanup`, which beat sends, deletes it."""
 
 
-@checks("result-expiry", Severity.WARNING, metrics=("celery_task_outcomes_total",))
+@checks("result-expiry", Severity.WARNING)
 def result_expiry(evidence: Evidence) -> Verdicts:
     """Results are kept for ever, or for very long.
 

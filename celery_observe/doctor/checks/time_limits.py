@@ -26,7 +26,7 @@ def time_limits(evidence: Evidence) -> Verdicts:
     forking = [worker for worker in evidence.workers if worker.limits is not None and worker.pool == "prefork"]
     asked = [worker for worker in forking if worker.tasks is not None]
     if not asked:
-        yield Unknown(evidence.no_workers("tasks of a pool of processes"))
+        yield Unknown(evidence.no_workers("tasks, of those with a pool of processes"))
         return
     without = {
         name
