@@ -74,7 +74,7 @@ class _Gathering:
         workers = self._part("workers", lambda: self._inspect(inspection_of)) or ()
         beats = self._part("beats", lambda: self._beats(inspection_of))
         found = self._part("queues", lambda: queues.queues(self._broker, self._settings, workers))
-        redis = self._part("redis", lambda: self._redis(found)) if self._broker.transport in REDIS else None
+        redis = self._part("redis", lambda: self._redis(found, listening)) if self._broker.transport in REDIS else None
         if listening is not None:
             self._stop.wait(max(0.0, self._listen - (time.monotonic() - began)))
             workers = self._part("accepted", lambda: inspection_of.again(workers)) or workers
@@ -166,9 +166,9 @@ class _Gathering:
         if self._broker.transport in AMQP and not exists(self._broker, exchange):
             raise ProbeError(f"{otherwise}: there is no exchange {exchange}")
 
-    def _redis(self, found: queues.Queues | None) -> Redis:
+    def _redis(self, found: queues.Queues | None, listening: Future[Heard] | None) -> Redis:
         waiting = [queue.name for queue in found.queues if queue.waiting] if found else []
-        facts, missing = server.redis(self._broker, waiting)
+        facts, missing = server.redis(self._broker, waiting, ours=int(listening is not None))
         self._missing |= missing
         return facts
 

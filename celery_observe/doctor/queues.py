@@ -12,8 +12,12 @@ from celery_observe.errors import ProbeError
 from celery_observe.metrics import Family
 from celery_observe.metrics import queues as families
 from celery_observe.probes import Told, answer_of, probes_for
+from celery_observe.probes.queues.redis import RedisQueues
 from celery_observe.recorder import Labels
 from celery_observe.settings import Settings
+
+_SCANS = 300
+"""Steps of a thousand keys through the keyspace of a Redis: this is the only round."""
 
 
 class Queues(NamedTuple):
@@ -55,6 +59,8 @@ def queues(broker: BrokerSettings, settings: Settings, workers: Iterable[Worker]
     for probe in probes_for(broker, settings, _Known(workers)):
         if not probe.name.startswith("queues."):
             continue
+        if isinstance(probe, RedisQueues):
+            probe.first_scans = _SCANS
         try:
             told = answer_of(probe) | told
         except ProbeError as error:

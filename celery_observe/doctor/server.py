@@ -51,12 +51,15 @@ class _Message(msgspec.Struct):
 _message = msgspec.json.Decoder(_Message)
 
 
-def redis(broker: BrokerSettings, waiting: Iterable[str]) -> tuple[Redis, dict[str, str]]:
-    """Return the facts, and why some are missing; ``waiting`` are the queues to look into. Raises ProbeError."""
+def redis(broker: BrokerSettings, waiting: Iterable[str], ours: int) -> tuple[Redis, dict[str, str]]:
+    """Return the facts, and why some are missing. Raises ProbeError.
+
+    ``waiting`` are the queues to look into, ``ours`` is how many readers of events this process has open.
+    """
     connection = redis_connection(broker)
     layout = layout_of(connection.transport.Channel, broker.transport_options)
     try:
-        return _Server(redis_client(connection, broker), layout).facts(list(waiting)[:_MAX_QUEUES])
+        return _Server(redis_client(connection, broker), layout).facts(list(waiting)[:_MAX_QUEUES], ours)
     except (RedisError, OSError) as error:
         raise ProbeError(f"{broker.masked_url}: {mask_text(str(error)) or type(error).__name__}") from error
     finally:
@@ -71,7 +74,7 @@ class _Server:
         self._layout = layout
         self._missing: dict[str, str] = {}
 
-    def facts(self, queues: list[str]) -> tuple[Redis, dict[str, str]]:
+    def facts(self, queues: list[str], ours: int) -> tuple[Redis, dict[str, str]]:
         info = self._allowed("redis.info", self._client.info) or {}
         limits = self._allowed("redis.output", lambda: self._client.config_get("client-output-buffer-limit")) or {}
         save = self._allowed("redis.save", lambda: self._client.config_get("save")) or {}
@@ -89,7 +92,7 @@ class _Server:
             skew=self._allowed("redis.time", self._skew),
             visibility_timeout=self._layout.visibility_timeout,
             priority_steps=self._layout.steps,
-            observers=None if clients is None else sum(each.get("name") == CLIENT_NAME for each in clients),
+            observers=None if clients is None else _observers(clients) - ours,
             peeks=peeks,
         )
         return told, self._missing
@@ -125,6 +128,10 @@ class _Server:
             return []
         found: list[bytes] = self._client.lrange(key, -_MESSAGES, -1)
         return found
+
+
+def _observers(clients: Iterable[dict[str, Any]]) -> int:
+    return sum(each.get("name") == CLIENT_NAME for each in clients)
 
 
 def peek(queue: str, raw: Iterable[bytes]) -> Peek:

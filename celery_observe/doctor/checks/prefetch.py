@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from celery_observe.doctor.evidence import Evidence, Worker
 from celery_observe.doctor.registry import Found, Unknown, Verdicts, checks
-from celery_observe.findings import Severity
+from celery_observe.findings import Severity, listed
 
 _LONG = 10.0
 """Seconds from which on a task keeps those behind it waiting for what a user notices."""
@@ -32,9 +30,24 @@ def prefetch(evidence: Evidence) -> Verdicts:
     if not known:
         yield Unknown(evidence.no_workers("conf"))
         return
+    greedy = [worker.name for worker in known if _multiplier(worker) == 0]
+    if greedy:
+        yield Found(
+            message=f"{_workers(len(greedy))} take as many messages as there are.",
+            evidence=f"worker_prefetch_multiplier is 0: {listed(greedy)}",
+            fix="worker_prefetch_multiplier = 1",
+        )
     longest = _longest(evidence)
-    for worker in known:
-        yield from _of(worker, evidence.now, longest)
+    behind = [(_age(worker, evidence.now, longest), worker) for worker in known if _multiplier(worker) > 1]
+    long = [(age, task, worker) for (age, task), worker in behind if age >= _LONG]
+    if long:
+        age, task, worst = max(long, key=lambda each: each[0])
+        held = sum(worker.reserved or 0 for *_, worker in long)
+        yield Found(
+            message=f"{_workers(len(long))} hold messages behind long tasks.",
+            evidence=f"{task} ran for {age:.0f} s, {held} messages held; multiplier {_multiplier(worst)}; {worst.name}",
+            fix="worker_prefetch_multiplier = 1",
+        )
 
 
 def _longest(evidence: Evidence) -> float:
@@ -42,21 +55,16 @@ def _longest(evidence: Evidence) -> float:
     return max((task.longest for task in tasks), default=0.0)
 
 
-def _of(worker: Worker, now: float, longest: float) -> Iterator[Found]:
+def _multiplier(worker: Worker) -> int:
     multiplier = (worker.conf or {}).get("worker_prefetch_multiplier")
+    return 1 if multiplier is None else int(multiplier)
+
+
+def _age(worker: Worker, now: float, longest: float) -> tuple[float, str]:
+    """Return for how long a worker has been executing something, or else the longest runtime of any task."""
     running = [(now - each.since, each.task) for each in worker.running or () if each.since is not None]
-    age, task = max(running, default=(longest, "a task"))
-    if multiplier == 0:
-        yield Found(
-            message=f"{worker.name} takes as many messages as there are.",
-            evidence="worker_prefetch_multiplier is 0",
-            fix="worker_prefetch_multiplier = 1",
-            subject=worker.name,
-        )
-    elif multiplier is not None and multiplier > 1 and age >= _LONG:
-        yield Found(
-            message=f"{worker.name} holds messages behind long tasks.",
-            evidence=f"{task} ran for {age:.0f} s, {worker.reserved or 0} messages held; multiplier {multiplier}",
-            fix="worker_prefetch_multiplier = 1",
-            subject=worker.name,
-        )
+    return max(running, default=(longest, "a task"))
+
+
+def _workers(number: int) -> str:
+    return f"{number} worker{'' if number == 1 else 's'}"

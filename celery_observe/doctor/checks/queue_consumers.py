@@ -27,6 +27,8 @@ def queue_consumers(evidence: Evidence) -> Verdicts:
     if not evidence.workers and not any(queue.consumers for queue in evidence.queues):
         yield Unknown(evidence.no_workers("queues"))
         return
+    if evidence.redis is not None and evidence.redis.orphans is None:
+        yield Unknown("the keyspace is too large to be walked through: there may be queues that were not found")
     alone = [queue for queue in evidence.queues if queue.consumers == 0]
     full = {queue.name: queue.waiting for queue in alone if queue.waiting}
     if full:

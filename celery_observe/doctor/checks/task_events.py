@@ -41,12 +41,14 @@ def task_events(evidence: Evidence) -> Verdicts:
             evidence=f"{sum(worker.accepted or 0 for worker in off)} tasks accepted, no task-started, by {_names(off)}",
             fix=_FLAG,
         )
-    for worker, heard in partly:
+    if partly:
+        accepted = sum(worker.accepted or 0 for worker, _ in partly)
+        threads = any(worker.pool == "threads" for worker, _ in partly)
         yield Found(
-            message=f"Events of {worker.name} are lost.",
-            evidence=f"{worker.accepted} tasks accepted, {heard.started} task-started arrived; pool {worker.pool}",
-            fix="Upgrade to Celery 5.7" if worker.pool == "threads" else "Raise client-output-buffer-limit pubsub",
-            subject=worker.name,
+            message=f"Events of {_workers([worker for worker, _ in partly])} are lost.",
+            evidence=f"{accepted} tasks accepted, {sum(heard.started for _, heard in partly)} task-started arrived, "
+            f"of {_names(worker for worker, _ in partly)}{', with the threads pool among them' if threads else ''}",
+            fix="Upgrade to Celery 5.7" if threads else "Raise client-output-buffer-limit pubsub",
         )
     if idle:
         yield Unknown(f"{_names(idle)}: executed nothing while we listened, and do not say whether -E was given")

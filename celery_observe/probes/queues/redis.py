@@ -26,8 +26,6 @@ from celery_observe.probes.queues.unacked import Held, Unacked
 from celery_observe.settings import Settings
 
 _SCAN_KEYS: Final = 1000
-_FIRST_SCANS: Final = 20
-"""Steps through the keyspace on connect; later rounds go one step each."""
 _TAGS: Final = 5000
 """Tags of unacknowledged messages asked for at a time."""
 _OVERLAP: Final = 100
@@ -85,6 +83,8 @@ class RedisQueues(QueuesProbe):
     """The queues of one Redis database."""
 
     name = "queues.redis"
+    first_scans = 20
+    """Steps through the keyspace on connect; later rounds go one step each."""
     families: tuple[Family, ...] = (
         queues.WAITING,
         queues.IN_FLIGHT,
@@ -125,7 +125,7 @@ class RedisQueues(QueuesProbe):
     def _connect(self) -> Redis:
         self._connection = redis_connection(self._broker)
         client = self._client = redis_client(self._connection, self._broker)
-        for _ in range(_FIRST_SCANS):
+        for _ in range(self.first_scans):
             if self._keyspace.take(*self._scan(client)):
                 break
         exchanges = self._keyspace.exchanges()
