@@ -183,8 +183,6 @@ class Redis(msgspec.Struct, frozen=True, kw_only=True):
     priority_steps: tuple[int, ...] = (0, 3, 6, 9)
     orphans: int | None = None
     """Keys of event receivers and of replies; None if the keyspace is too large to walk through."""
-    observers: int | None = None
-    """Other processes of celery-observe that read its events."""
     peeks: tuple[Peek, ...] = ()
 
 
@@ -211,6 +209,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     workers: tuple[Worker, ...] = ()
     beats: int | None = None
     """Beats that answer; None if none does, as before Celery 5.7."""
+    observers: int | None = None
+    """Exporters that read the events; None where the broker does not tell."""
     heard: Heard | None = None
     queues: tuple[Queue, ...] | None = None
     redis: Redis | None = None
@@ -241,12 +241,17 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def consumed(self) -> dict[str, list[ConsumedQueue]]:
-        """The queues that workers consume."""
+        """The queues that workers say they consume."""
         found: dict[str, list[ConsumedQueue]] = {}
         for worker in self.workers:
             for queue in worker.queues or ():
                 found.setdefault(queue.name, []).append(queue)
         return found
+
+    @property
+    def reached(self) -> set[str]:
+        """The queues that somebody consumes, by what workers say or, of those that do not answer, the broker."""
+        return {*self.consumed, *(queue.name for queue in self.queues or () if queue.consumers)}
 
 
 def whose(evidence: Evidence, name: str, wrong: Iterable[Any]) -> list[str]:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,7 +21,7 @@ from celery_observe.broker import AMQP, REDIS, BrokerSettings
 from celery_observe.connection import REPLY_TIMEOUT, connect, connection_for
 from celery_observe.doctor import inspection, queues, server
 from celery_observe.doctor.configuration import WATCHED, conf_of
-from celery_observe.doctor.evidence import App, Broker, Evidence, Heard, Redis, Worker
+from celery_observe.doctor.evidence import App, Broker, Evidence, Heard, Worker
 from celery_observe.doctor.listening import Listening
 from celery_observe.errors import CeleryObserveError, ProbeError, StreamError
 from celery_observe.event import Decoder
@@ -68,23 +68,25 @@ class _Gathering:
 
     def _told(self, pool: ThreadPoolExecutor) -> dict[str, Any]:
         """Ask while events are being read; then ask again what was accepted, and wait for the events of that."""
+        observers = self._part("observers", self._observers)  # before this process becomes one
         began = time.monotonic()
         listening = self._part("heard", lambda: pool.submit(self._read, self._opened()))
         inspection_of = inspection.Inspection(self._broker, self._settings.inspect_timeout)
         workers = self._part("workers", lambda: self._inspect(inspection_of)) or ()
         beats = self._part("beats", lambda: self._beats(inspection_of))
         found = self._part("queues", lambda: queues.queues(self._broker, self._settings, workers))
-        redis = self._part("redis", lambda: self._redis(found, listening)) if self._broker.transport in REDIS else None
+        told = self._part("redis", lambda: self._redis(found)) if self._broker.transport in REDIS else None
         if listening is not None:
-            self._stop.wait(max(0.0, self._listen - (time.monotonic() - began)))
+            wait([listening], max(0.0, self._listen - (time.monotonic() - began)))  # less if it fails
             workers = self._part("accepted", lambda: inspection_of.again(workers)) or workers
-            self._stop.wait(_STRAGGLERS if workers else 0.0)
+            wait([listening], _STRAGGLERS if workers else 0.0)
         heard = self._part("heard", lambda: self._heard(listening)) if listening is not None else None
         return {
             "workers": workers,
             "beats": beats or None,
             "queues": None if found is None else found.queues,
-            "redis": None if redis is None else msgspec.structs.replace(redis, orphans=found and found.orphans),
+            "redis": None if told is None else msgspec.structs.replace(told.redis, orphans=found and found.orphans),
+            "observers": observers,
             "heard": heard,
         }
 
@@ -97,7 +99,7 @@ class _Gathering:
             return contained(ask, lambda error: ProbeError(f"unexpected {type(error).__name__}"))
         except CeleryObserveError as error:
             self._missing[name] = str(error)
-            if name == "broker" or isinstance(error, StreamError):
+            if name == "broker" or (isinstance(error, StreamError) and name != "heard"):
                 self._lost = True
                 self._missing.setdefault("broker", str(error))
             return None
@@ -109,7 +111,7 @@ class _Gathering:
         module = sys.modules.get("celery_observe.worker.instrumentation")  # to import it would instrument this process
         instrumented = module.in_effect() if module else None
         return App(
-            conf=conf_of({name: conf[name] for name in WATCHED}),
+            conf=conf_of({name: conf[name] for name in WATCHED if name in conf}),  # older Celery has fewer
             routes=self._broker.task_queue,
             default_queue=self._broker.default_queue,
             entries=self._broker.entries,
@@ -166,11 +168,18 @@ class _Gathering:
         if self._broker.transport in AMQP and not exists(self._broker, exchange):
             raise ProbeError(f"{otherwise}: there is no exchange {exchange}")
 
-    def _redis(self, found: queues.Queues | None, listening: Future[Heard] | None) -> Redis:
+    def _redis(self, found: queues.Queues | None) -> server.Told:
         waiting = [queue.name for queue in found.queues if queue.waiting] if found else []
-        facts, missing = server.redis(self._broker, waiting, ours=int(listening is not None))
-        self._missing |= missing
-        return facts
+        told = server.redis(self._broker, waiting)
+        self._missing |= told.missing
+        return told
+
+    def _observers(self) -> int:
+        if self._broker.transport in REDIS:
+            return server.observers(self._broker)
+        if self._broker.transport in AMQP:
+            return queues.observers(self._broker, self._settings)
+        raise ProbeError(f"{self._broker.transport} does not tell which exporters read events")
 
 
 def _timeouts(broker: BrokerSettings) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Inspection:
         replies = self._control.ask([Question("heartbeat"), Question("stats"), Question("active_queues")])
         said = _stats(replies)
         self._totals = {name: _total(each) for name, each in said.items()}
-        chosen = sorted(said)[:: len(said) // _MAX_ASKED + 1]
+        chosen = sorted(said)[:: -(-len(said) // _MAX_ASKED) or 1]
         replies |= self._control.ask(_details(chosen, said))
         workers = tuple(worker_of(name, said[name], replies) for name in sorted(said))
         few = len(chosen) < len(said)

@@ -6,15 +6,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from celery_observe.broker import BrokerSettings
 from celery_observe.doctor.evidence import Queue, Worker
 from celery_observe.errors import ProbeError
 from celery_observe.metrics import Family
 from celery_observe.metrics import queues as families
 from celery_observe.probes import Told, answer_of, probes_for
+from celery_observe.probes.queues.management import management_of
 from celery_observe.probes.queues.redis import RedisQueues
 from celery_observe.recorder import Labels
 from celery_observe.settings import Settings
+from celery_observe.streams.amqp import CONSUMER_TAG
 
 _SCANS = 300
 """Steps of a thousand keys through the keyspace of a Redis: this is the only round."""
@@ -70,6 +74,18 @@ def queues(broker: BrokerSettings, settings: Settings, workers: Iterable[Worker]
     if not told:
         raise ProbeError("; ".join(problems) or "queues are not asked for")
     return _queues(told)
+
+
+class _Consumer(msgspec.Struct):
+    consumer_tag: str = ""
+
+
+def observers(broker: BrokerSettings, settings: Settings) -> int:
+    """Return how many exporters read the events of a RabbitMQ. Raises ProbeError."""
+    api = management_of(broker, settings)
+    if api is None:
+        raise ProbeError("which exporters read events is not known: give --management-url")
+    return sum(each.consumer_tag == CONSUMER_TAG for each in api.get("consumers", list[_Consumer], "consumer_tag"))
 
 
 def _queues(told: Told) -> Queues:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from redis import Redis as Client
@@ -51,15 +51,28 @@ class _Message(msgspec.Struct):
 _message = msgspec.json.Decoder(_Message)
 
 
-def redis(broker: BrokerSettings, waiting: Iterable[str], ours: int) -> tuple[Redis, dict[str, str]]:
-    """Return the facts, and why some are missing. Raises ProbeError.
+class Told(NamedTuple):
+    """The facts, and what is missing and why."""
 
-    ``waiting`` are the queues to look into, ``ours`` is how many readers of events this process has open.
-    """
+    redis: Redis
+    missing: dict[str, str]
+
+
+def redis(broker: BrokerSettings, waiting: Iterable[str]) -> Told:
+    """Return what a Redis tells; ``waiting`` are the queues to look into. Raises ProbeError."""
+    return _asked(broker, lambda server: server.facts(list(waiting)[:_MAX_QUEUES]))
+
+
+def observers(broker: BrokerSettings) -> int:
+    """Return how many exporters read the events of a Redis. Raises ProbeError."""
+    return _asked(broker, lambda server: server.observers())
+
+
+def _asked(broker: BrokerSettings, ask: Callable[[_Server], T]) -> T:
     connection = redis_connection(broker)
     layout = layout_of(connection.transport.Channel, broker.transport_options)
     try:
-        return _Server(redis_client(connection, broker), layout).facts(list(waiting)[:_MAX_QUEUES], ours)
+        return ask(_Server(redis_client(connection, broker), layout))
     except (RedisError, OSError) as error:
         raise ProbeError(f"{broker.masked_url}: {mask_text(str(error)) or type(error).__name__}") from error
     finally:
@@ -74,11 +87,10 @@ class _Server:
         self._layout = layout
         self._missing: dict[str, str] = {}
 
-    def facts(self, queues: list[str], ours: int) -> tuple[Redis, dict[str, str]]:
+    def facts(self, queues: list[str]) -> Told:
         info = self._allowed("redis.info", self._client.info) or {}
         limits = self._allowed("redis.output", lambda: self._client.config_get("client-output-buffer-limit")) or {}
         save = self._allowed("redis.save", lambda: self._client.config_get("save")) or {}
-        clients = self._allowed("redis.clients", lambda: self._client.client_list(_type="pubsub"))
         peeks = self._allowed("redis.messages", lambda: self._peeks(queues)) or ()
         told = Redis(
             version=str(info.get("redis_version", "")),
@@ -92,10 +104,12 @@ class _Server:
             skew=self._allowed("redis.time", self._skew),
             visibility_timeout=self._layout.visibility_timeout,
             priority_steps=self._layout.steps,
-            observers=None if clients is None else _observers(clients) - ours,
             peeks=peeks,
         )
-        return told, self._missing
+        return Told(told, self._missing)
+
+    def observers(self) -> int:
+        return sum(each.get("name") == CLIENT_NAME for each in self._client.client_list(_type="pubsub"))
 
     def _allowed(self, part: str, ask: Callable[[], T]) -> T | None:
         """Return an answer; None and the reason for a command that this user, or a managed server, may not use."""
@@ -128,10 +142,6 @@ class _Server:
             return []
         found: list[bytes] = self._client.lrange(key, -_MESSAGES, -1)
         return found
-
-
-def _observers(clients: Iterable[dict[str, Any]]) -> int:
-    return sum(each.get("name") == CLIENT_NAME for each in clients)
 
 
 def peek(queue: str, raw: Iterable[bytes]) -> Peek:

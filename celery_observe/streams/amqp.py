@@ -33,6 +33,8 @@ from celery_observe.streams.frames import (
 )
 from celery_observe.streams.wire import Beat, Wire
 
+CONSUMER_TAG: Final = "celery-observe"
+"""How we are called among the consumers of a broker."""
 _REST: Final = 0.02
 _CONNECTION_CLOSE: Final = (10, 50)
 _FAREWELL: Final = method_frame(_CONNECTION_CLOSE, struct.pack(">HBHH", 200, 0, 0, 0))
@@ -133,7 +135,7 @@ def _consume(connection: Any, broker: BrokerSettings) -> None:
     queue = event_queue(broker, connection)(channel)
     queue.declare()
     # No reply is asked for: whatever comes from now on comes to us, not to py-amqp.
-    channel.basic_consume(queue.name, consumer_tag="celery-observe", no_ack=True, nowait=True)
+    channel.basic_consume(queue.name, consumer_tag=CONSUMER_TAG, no_ack=True, nowait=True)
 
 
 def _check(method: Method) -> None:

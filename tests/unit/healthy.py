@@ -104,7 +104,6 @@ def redis(**changes: Any) -> Redis:
         disconnected=0,
         skew=0.0,
         orphans=0,
-        observers=1,
     )
     return msgspec.structs.replace(good, **changes)
 
@@ -115,6 +114,7 @@ HEALTHY = Evidence(
     app=app(),
     workers=(worker(),),
     beats=1,
+    observers=1,
     heard=heard(),
     queues=(Queue(name="celery", waiting=3, priorities=frozenset({"0"}), consumers=1),),
     redis=redis(),

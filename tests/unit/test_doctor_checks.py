@@ -105,7 +105,7 @@ BAD: dict[str, list[Bad]] = {
     ],
     "double-counting": [
         Bad(but(app=app(families="all")), WARNING, 'families="process"'),
-        Bad(but(app=None, redis=redis(observers=1, peeks=(Peek(queue="celery", stamped=True),))), INFO, "do not both"),
+        Bad(but(app=None, redis=redis(peeks=(Peek(queue="celery", stamped=True),))), INFO, "do not both"),
     ],
     "duplicate-names": [
         Bad(but(heard=heard(workers={WORKER: heard_worker(pids=frozenset({1, 2}))})), WARNING, f"process: {WORKER}")
@@ -125,8 +125,8 @@ BAD: dict[str, list[Bad]] = {
         ),
     ],
     "orphan-keys": [
-        Bad(but(redis=redis(orphans=3)), INFO, "3 keys"),
-        Bad(but(redis=redis(orphans=100_000)), WARNING, "100000 keys"),
+        Bad(but(redis=redis(orphans=3)), INFO, "3 named"),
+        Bad(but(redis=redis(orphans=100_000)), WARNING, "100000 named"),
     ],
     "pickle": [
         Bad(told(accept_content=["json", "pickle"]), CRITICAL, f"of the app, {WORKER} has pickle"),
@@ -228,7 +228,11 @@ BAD: dict[str, list[Bad]] = {
         Bad(told(task_send_sent_event=False), WARNING, f"False for the app, {WORKER}"),
         Bad(but(heard=heard(tasks={"shop.charge": HeardTask(received=3)})), INFO, "never announced: shop.charge"),
     ],
-    "silent-dispatcher": [Bad(but(heard=heard(workers={})), WARNING, f"asked for a heartbeat: {WORKER}")],
+    "silent-dispatcher": [
+        Bad(but(heard=heard(workers={})), WARNING, f"asked for a heartbeat: {WORKER}"),
+        Bad(but(heard=heard(workers={})), WARNING, "--event-exchange"),
+        Bad(but(heard=heard(workers={"other@h": heard_worker()})), WARNING, "drop --without-heartbeat"),
+    ],
     "task-events": [
         Bad(
             but(heard=heard(workers={WORKER: HeardWorker(heartbeats=2)})), WARNING, "5 tasks accepted, no task-started"
@@ -251,6 +255,7 @@ BAD: dict[str, list[Bad]] = {
     ],
     "two-beats": [
         Bad(but(beats=2), CRITICAL, "2 answers to ping"),
+        Bad(but(beats=2, app=app(conf=conf(beat_scheduler="redbeat.RedBeatScheduler"))), INFO, "has a lock"),
         Bad(
             but(beats=None, heard=heard(tasks={"shop.nightly": HeardTask(senders=BOTH)})), WARNING, "sender of nightly"
         ),
@@ -315,8 +320,8 @@ GOOD: dict[str, list[Evidence]] = {
     "clock-skew": [but(redis=redis(skew=1.5), heard=heard(workers={WORKER: heard_worker(lag=1.6)}))],
     "double-counting": [
         but(app=app(families="process")),
-        but(app=app(families="all"), redis=redis(observers=0)),
-        but(redis=redis(peeks=(Peek(queue="celery", stamped=True),), observers=0)),
+        but(app=app(families="all"), observers=0),
+        but(redis=redis(peeks=(Peek(queue="celery", stamped=True),)), observers=0),
     ],
     "idempotency": [declared(acks_late=False)],
     "pool-limits": [
@@ -334,6 +339,13 @@ GOOD: dict[str, list[Evidence]] = {
     ],
     "result-expiry": [told(result_backend=None, result_expires=None), told(result_backend="rpc://", result_expires=0)],
     "retries": [declared(retries_by_itself=True, retry_backoff=1.0)],
+    "routes": [
+        but(
+            sent("mail.send", "mail"),
+            queues=(Queue(name="mail", consumers=1), Queue(name="celery", consumers=1)),
+        )
+    ],
+    "silent-dispatcher": [but(heard=heard(seconds=0.5, workers={}))],
     "task-events": [but(workers=(worker(accepted=0),), heard=heard(workers={WORKER: HeardWorker(heartbeats=2)}))],
     "time-limits": [but(workers=(worker(limits=(0.0, 60.0), tasks={"a": task(time_limit=None)}),))],
     "unregistered-tasks": [sent("celery.backend_cleanup", "celery"), sent("others.task", "of_another_app")],

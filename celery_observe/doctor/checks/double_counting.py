@@ -16,15 +16,15 @@ def double_counting(evidence: Evidence) -> Verdicts:
     Each of them counts all tasks that it sees: a sum over both is twice the truth, in dashboards and error budgets
     alike.
 
-    Whether an exporter reads the events shows in the list of clients of Redis; whether workers are instrumented, in
-    the app of `-A` and in the stamps on messages that wait.
+    Whether an exporter reads the events shows in the list of clients of Redis, or of consumers in RabbitMQ's management
+    API; whether workers are instrumented, in the app of `-A` and in the stamps on messages that wait in Redis.
 
     Fix: let instrumented processes serve only what events cannot tell, `instrument(app, families="process")`, or
     scrape one of the two.
     """
-    exporters = evidence.redis.observers if evidence.redis else None
+    exporters = evidence.observers
     if exporters is None:
-        yield Unknown(evidence.missing.get("redis.clients") or "which exporters read events shows only on Redis")
+        yield Unknown(evidence.why_no("observers"))
         return
     stamped = [peek.queue for peek in evidence.redis.peeks if peek.stamped] if evidence.redis else []
     families = evidence.app.families if evidence.app else None

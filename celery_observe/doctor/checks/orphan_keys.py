@@ -26,8 +26,8 @@ def orphan_keys(evidence: Evidence) -> Verdicts:
         yield Unknown("the keyspace is too large to be walked through in a few seconds, or queues were not asked for")
     elif redis.orphans:
         yield Found(
-            message=f"{redis.orphans} keys are left that nobody will read.",
-            evidence=f"{redis.orphans} keys named *.reply.celery.pidbox, *.celery.pidbox or celeryev.*",
+            message="Keys are left that nobody will read.",
+            evidence=f"{redis.orphans} named *.reply.celery.pidbox, *.celery.pidbox or celeryev.*",
             fix="redis-cli --scan --pattern '*.reply.celery.pidbox' | xargs redis-cli unlink",
             severity=Severity.WARNING if redis.orphans > _MANY else None,
         )

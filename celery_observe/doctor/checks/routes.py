@@ -23,7 +23,7 @@ def routes(evidence: Evidence) -> Verdicts:
 
     Fix: correct the queue in `task_routes`, or start a worker with `-Q` for it.
     """
-    consumed = set(evidence.consumed)
+    consumed = evidence.reached
     if not consumed:
         yield Unknown(evidence.no_workers("queues"))
         return

@@ -6,6 +6,8 @@ from celery_observe.doctor.evidence import Evidence
 from celery_observe.doctor.registry import Found, Unknown, Verdicts, checks
 from celery_observe.findings import Severity, listed
 
+_LOCKED = "redbeat"
+
 
 @checks("two-beats", Severity.CRITICAL, alerts=("CeleryBeatDoubled",), metrics=("celery_beat_instances",))
 def two_beats(evidence: Evidence) -> Verdicts:
@@ -20,10 +22,13 @@ def two_beats(evidence: Evidence) -> Verdicts:
     Fix: run one beat, with the deploy strategy `Recreate`; or RedBeat.
     """
     if evidence.beats is not None and evidence.beats > 1:
+        has_lock = evidence.app is not None and _LOCKED in evidence.app.conf["beat_scheduler"].lower()
+        lock = "; beat_scheduler has a lock" if has_lock else ""
         yield Found(
             message=f"{evidence.beats} beats are running.",
-            evidence=f"{evidence.beats} answers to ping of celerybeat@*",
+            evidence=f"{evidence.beats} answers to ping of celerybeat@*{lock}",
             fix="Stop all but one; drop -B from workers",
+            severity=Severity.INFO if has_lock else None,
         )
     entries = evidence.app.entries if evidence.app else {}
     tasks = evidence.heard.tasks if evidence.heard else {}
