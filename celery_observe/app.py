@@ -92,7 +92,7 @@ def _of_app(settings: Settings, app: Celery) -> BrokerSettings:
         queues=_queues(conf),
         entries=sole_entries(conf.beat_schedule),
         app=None if tls or settings.transport_option else app,
-        **{name: conf[name] for name in _FROM_CONF} | stated,
+        **{name: conf[name] for name in _FROM_CONF if name in conf} | stated,  # Celery before 5.6 has fewer
     )
 
 

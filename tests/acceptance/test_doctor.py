@@ -17,7 +17,7 @@ from celery_observe.doctor import examine
 from celery_observe.findings import FORMATS, render
 from celery_observe.settings import load
 from services.beat import Beat
-from services.celery_versions import interpreter
+from services.celery_versions import interpreter, packages
 from services.doctor import look, printed
 from services.exporter import Exporter
 from services.imitation import ImitatedWorker
@@ -148,7 +148,7 @@ def test_what_is_wrong_on_redis_is_found(
     with server.client() as client:
         client.rpush("0a1b.reply.celery.pidbox", "an answer that nobody awaits")
     eventually(lambda: time.monotonic() - began > 11, 15.0, what="a task runs for long")
-    conf = {"task_routes": {"mail.*": {"queue": "mial"}}, "result_backend": "rpc://"}
+    conf: dict[str, Any] = {"task_routes": {"mail.*": {"queue": "mial"}}, "result_backend": "rpc://"}
 
     with strange_messages(server.url):
         found = look(app="apps.instrumented", broker=server.url, **conf)
@@ -286,6 +286,35 @@ def test_secrets_and_arguments_are_never_printed(
         assert "visibility-timeout" in told
         assert "hunter2" not in told
         assert SECRET not in told
+
+
+def test_an_app_of_an_older_celery_is_looked_at(redis_server: Redis) -> None:
+    """Its settings are fewer than those of today."""
+    found = look(
+        "--listen-for",
+        "0",
+        app="apps.sample",
+        broker=redis_server.url,
+        celery=packages("5.5.3"),
+        accept_content=["json", "pickle"],
+    )
+
+    assert found.severities["pickle"] == "critical"
+    assert "accept_content of the app has pickle" in found.of("pickle")[0]["evidence"]
+
+
+def test_what_a_user_of_the_broker_may_not_ask_is_said(start_redis: Callable[..., Redis]) -> None:
+    """Redis refuses commands to users with few rights, and managed ones refuse them to all; the rest is looked at."""
+    server = start_redis("--user", "few", "on", ">word", "~*", "&*", "+@all", "-config", "-client", "-info", "-time")
+    few = server.url.replace("redis://", "redis://few:word@")
+
+    report = examine(load({"broker": (few,)}, {}), listen=0.0)
+
+    reasons = {each.rule.name: each.reason for each in report.unchecked}
+    refused = {"double-counting", "redis-eviction", "redis-output-limit", "redis-persistence"}
+    assert {name for name in refused if "permission" in reasons.get(name, "")} == refused, reasons
+    assert "orphan-keys" not in reasons
+    assert "word" not in " ".join(reasons.values())
 
 
 @pytest.mark.parametrize("kind", ["gone", "frozen"])

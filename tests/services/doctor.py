@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.exporter import COMMAND
@@ -41,9 +42,10 @@ def printed(*arguments: str, form: str = "json", env: dict[str, str] | None = No
     return ran.returncode, ran.stdout
 
 
-def look(*arguments: str, app: str = "", broker: str = "", **conf: Any) -> Look:
-    """Run it, with an app for a broker if one is named."""
+def look(*arguments: str, app: str = "", broker: str = "", celery: Path | None = None, **conf: Any) -> Look:
+    """Run it, with an app for a broker if one is named, and with the packages of another Celery if they are given."""
     env = {"SAMPLE_BROKER": broker, "SAMPLE_CONF": json.dumps(conf)} if app else {}
+    env |= {"PYTHONPATH": os.pathsep.join(map(str, (celery, TESTS)))} if celery else {}
     source = ["-A", app] if app else ["-b", broker]
     code, output = printed(*source, *arguments, env=env)
     return Look(code, json.loads(output))
