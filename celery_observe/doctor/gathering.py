@@ -18,7 +18,7 @@ import msgspec
 from kombu.utils.url import url_to_parts
 
 from celery_observe.broker import AMQP, REDIS, BrokerSettings
-from celery_observe.connection import REPLY_TIMEOUT, connect, connection_for
+from celery_observe.connection import connect, connection_for
 from celery_observe.doctor import inspection, queues, server
 from celery_observe.doctor.configuration import WATCHED, conf_of
 from celery_observe.doctor.evidence import App, Broker, Evidence, Heard, Worker
@@ -27,6 +27,7 @@ from celery_observe.errors import CeleryObserveError, ProbeError, StreamError
 from celery_observe.event import Decoder
 from celery_observe.guard import contained
 from celery_observe.masking import mask_text
+from celery_observe.probes.control import timeouts
 from celery_observe.settings import Settings
 from celery_observe.streams import Stream, stream_for
 
@@ -120,7 +121,7 @@ class _Gathering:
 
     def _reach(self) -> None:
         """Connect once. Raises StreamError."""
-        with connection_for(self._broker, _timeouts(self._broker)) as connection:
+        with connection_for(self._broker, timeouts(self._broker.transport)) as connection:
             connect(connection, self._broker)
 
     # -- events
@@ -182,17 +183,9 @@ class _Gathering:
         raise ProbeError(f"{self._broker.transport} does not tell which exporters read events")
 
 
-def _timeouts(broker: BrokerSettings) -> dict[str, Any]:
-    if broker.transport in REDIS:
-        return {"socket_timeout": REPLY_TIMEOUT, "socket_connect_timeout": REPLY_TIMEOUT}
-    if broker.transport in AMQP:
-        return {"read_timeout": REPLY_TIMEOUT, "write_timeout": REPLY_TIMEOUT}
-    return {}
-
-
 def exists(broker: BrokerSettings, exchange: str) -> bool:
     """Say whether a broker that speaks AMQP has an exchange, without making it. Raises StreamError."""
-    connection = connection_for(broker, _timeouts(broker))
+    connection = connection_for(broker, timeouts(broker.transport))
     connect(connection, broker)
     try:
         connection.channel().exchange_declare(exchange, type="", passive=True)

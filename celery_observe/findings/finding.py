@@ -25,7 +25,7 @@ class Severity(enum.StrEnum):
     """How much it hurts, the worst first."""
 
     CRITICAL = "critical"
-    """Tasks, or who may run them, are lost to chance: mend it before it happens."""
+    """Tasks are lost or executed twice, or a stranger can execute code: now, or at the next restart."""
     WARNING = "warning"
     """It hurts under load, at a restart or at the next failure."""
     INFO = "info"
@@ -104,8 +104,9 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is wrong: where, the evidence on one line, and what mends it.
 
-    ``subject`` is what it is about if that is no place in source: a worker, a queue, the broker. Texts are shown
-    without secrets and without control characters, whoever wrote what they quote.
+    ``subject`` is what it is about if that is not source: a worker, a queue, the broker; its ``place`` is then where
+    that is configured, for readers that show nothing without one. Texts are shown without secrets and without control
+    characters, whoever wrote what they quote.
     """
 
     rule: Rule

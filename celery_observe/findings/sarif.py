@@ -7,6 +7,7 @@ invocation: a result of the kind `open` is taken for a finding by many readers.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from celery_observe.findings.finding import Finding, Place, Report, Rule, Severi
 from celery_observe.findings.page import page
 
 SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_NUMBER: Final = re.compile(r"\d+")
 _LEVELS: Final = {Severity.CRITICAL: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 
 
@@ -85,9 +87,9 @@ def _physical(place: Place) -> dict[str, Any]:
 
 
 def _fingerprint(finding: Finding) -> str:
-    """Return what is the same of the same finding in the next run: not its line, nor what its evidence counts."""
+    """Return what is the same of the same finding in the next run: not its line, nor what it counts."""
     path = finding.place.path if finding.place else ""
-    told = msgspec.json.encode([finding.rule.name, path, finding.subject, finding.message])
+    told = msgspec.json.encode([finding.rule.name, path, finding.subject, _NUMBER.sub("0", finding.message)])
     return hashlib.sha256(told).hexdigest()[:32]
 
 

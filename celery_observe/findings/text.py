@@ -58,7 +58,7 @@ def _heading(severity: Severity, rule: Rule) -> str:
 
 def _finding(finding: Finding) -> Iterator[str]:
     place = finding.place
-    where = f"{place.path}:{place.line}:{place.column}: " if place else ""
+    where = f"{place.path}:{place.line}:{place.column}: " if place and not finding.subject else ""
     yield from _wrapped("", f"{shown(where)} {shown(finding.message)}".strip(), indent=2)
     if finding.evidence:
         yield from _wrapped("found", shown(finding.evidence))

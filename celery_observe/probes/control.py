@@ -69,7 +69,7 @@ class RemoteControl:
 
     def _enquire(self, inbox: _Inbox) -> _Inbox:
         connection = self._app.connection_for_write(
-            connect_timeout=_CONNECT_TIMEOUT, transport_options=_timeouts(self._broker.transport)
+            connect_timeout=_CONNECT_TIMEOUT, transport_options=timeouts(self._broker.transport)
         )
         errors = (*connection.connection_errors, *connection.channel_errors, OSError, KombuError)
         try:
@@ -149,8 +149,8 @@ class _Inbox:
         return workers is not None and self.replies[question.command].keys() >= set(workers)
 
 
-def _timeouts(transport: str) -> dict[str, Any]:
-    """Return the transport options without which a broker that stalls would block for ever."""
+def timeouts(transport: str) -> dict[str, Any]:
+    """Return the transport options of kombu without which a broker that stalls would block for ever."""
     if transport in REDIS:
         return {"socket_timeout": _IO_TIMEOUT, "socket_connect_timeout": _CONNECT_TIMEOUT}
     if transport in AMQP:

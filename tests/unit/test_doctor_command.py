@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,3 +112,29 @@ def test_what_cannot_be_is_refused_with_exit_code_2(arguments: tuple[str, ...], 
     assert result.exit_code == 2
     assert message in result.stderr
     assert "hunter2" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("named", "file"),
+    [
+        ("module_of_doctor", "module_of_doctor.py"),
+        ("attribute_of_doctor:app", "attribute_of_doctor.py"),
+        ("package_of_doctor", "package_of_doctor/celery.py"),
+    ],
+)
+def test_findings_stand_at_the_file_of_the_app(
+    named: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative to where the command ran, as code scanning wants it."""
+    text = "from celery import Celery\napp = Celery('shop', broker='redis://127.0.0.1:1', set_as_current=False)\n"
+    (tmp_path / "package_of_doctor").mkdir()
+    (tmp_path / "package_of_doctor" / "__init__.py").touch()
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
+
+    run = json.loads(invoked("-A", named, "--format", "sarif").output)["runs"][0]
+
+    uris = {each["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for each in run["results"]}
+    assert uris == {file}

@@ -200,12 +200,24 @@ def test_sarif_says_what_could_not_be_checked() -> None:
 
 def test_the_fingerprint_stays_when_lines_move() -> None:
     """So that code scanning knows a finding again; another message is another finding."""
+    counted = [Finding(rule=LIMITS, message=f"{number} tasks have none.") for number in (2, 10)]
     moved = Finding(rule=LIMITS, message="No limit.", place=Place("shop/tasks.py", 70, 5))
     other = Finding(rule=LIMITS, message="No soft limit.", place=Place("shop/tasks.py", 7, 5))
 
-    prints = [each["partialFingerprints"]["celeryObserve/v1"] for each in sarif(UNLIMITED, moved, other)["results"]]
+    prints = [
+        each["partialFingerprints"]["celeryObserve/v1"] for each in sarif(UNLIMITED, moved, other, *counted)["results"]
+    ]
 
-    assert len(set(prints)) == 2
+    assert len(set(prints)) == 3
+
+
+def test_what_is_about_a_system_may_have_a_place_too() -> None:
+    """Code scanning shows nothing without one; people need not read it."""
+    placed = Finding(rule=EVICTION, message="Keys are evicted.", subject="redis", place=Place("shop/celery.py"))
+
+    (result,) = sarif(placed)["results"]
+    assert set(result["locations"][0]) == {"logicalLocations", "physicalLocation"}
+    assert "shop/celery.py" not in render(report(placed), "text")
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -37,8 +37,9 @@ def unregistered_tasks(evidence: Evidence) -> Verdicts:
             evidence="; ".join(filter(None, [named, refused])),
             fix='Import their module in the worker: imports = ["proj.tasks"], or restart it with the new code',
         )
-    if evidence.heard is None:
-        yield Unknown(evidence.why_no("heard"))
+    for part in ("redis.messages", "heard"):
+        if part in evidence.missing:
+            yield Unknown(evidence.missing[part])
 
 
 def _on_the_wire(evidence: Evidence) -> Iterator[tuple[str, str]]:
