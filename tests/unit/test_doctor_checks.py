@@ -346,7 +346,11 @@ GOOD: dict[str, list[Evidence]] = {
         )
     ],
     "silent-dispatcher": [but(heard=heard(seconds=0.5, workers={}))],
-    "task-events": [but(workers=(worker(accepted=0),), heard=heard(workers={WORKER: HeardWorker(heartbeats=2)}))],
+    "task-events": [
+        but(workers=(worker(accepted=0),), heard=heard(workers={WORKER: HeardWorker(heartbeats=2)})),
+        but(workers=(worker(accepted=100),), heard=heard(workers={WORKER: heard_worker(started=95)})),
+        but(workers=(worker(accepted=3),), heard=heard(workers={WORKER: heard_worker(started=1)})),
+    ],
     "time-limits": [but(workers=(worker(limits=(0.0, 60.0), tasks={"a": task(time_limit=None)}),))],
     "unregistered-tasks": [sent("celery.backend_cleanup", "celery"), sent("others.task", "of_another_app")],
     "visibility-timeout": [

@@ -70,6 +70,7 @@ def test_what_is_no_stats_is_refused(reply: Any) -> None:
     [
         ({}, 4),
         ({"worker_prefetch_multiplier": 1}, 1),
+        ({"CELERY_WORKER_PREFETCH_MULTIPLIER": 1}, 1),  # of an app with a namespace, such as Django's
         ({"CELERYD_PREFETCH_MULTIPLIER": 2}, 2),
         ({"timezone": "UTC"}, 4),
     ],

@@ -10,6 +10,10 @@ from celery_observe.findings import Severity, listed
 
 _FLAG = "celery -A proj worker -E (or worker_send_task_events = True)"
 
+_LATE = 0.1
+"""The share of events that may come after we have stopped to listen, from a worker under load."""
+_LEAST = 3
+
 
 @checks(
     "task-events",
@@ -33,7 +37,7 @@ def task_events(evidence: Evidence) -> Verdicts:
         return
     judged = [(worker, evidence.heard.workers.get(worker.name, HeardWorker())) for worker in evidence.workers]
     off = [worker for worker, heard in judged if worker.accepted and not heard.started]
-    partly = [(worker, heard) for worker, heard in judged if heard.started and heard.started < (worker.accepted or 0)]
+    partly = [(worker, heard) for worker, heard in judged if heard.started and _lost(worker, heard) >= _LEAST]
     idle = [worker for worker, heard in judged if _is_idle(worker, heard)]
     if off:
         yield Found(
@@ -52,6 +56,12 @@ def task_events(evidence: Evidence) -> Verdicts:
         )
     if idle:
         yield Unknown(f"{_names(idle)}: executed nothing while we listened, and do not say whether -E was given")
+
+
+def _lost(worker: Worker, heard: HeardWorker) -> int:
+    """Return how many events are missing; a few that are still on their way are not."""
+    accepted = worker.accepted or 0
+    return accepted - heard.started if heard.started < accepted * (1 - _LATE) else 0
 
 
 def _is_idle(worker: Worker, heard: HeardWorker) -> bool:
