@@ -156,7 +156,7 @@ def test_a_binding_that_comes_later_is_found_among_many_keys(
 ) -> None:
     """The walk through the keys goes on, a step each round."""
     monkeypatch.setattr(probe_of_redis, "_SCAN_KEYS", 100)
-    monkeypatch.setattr(probe_of_redis, "_FIRST_SCANS", 1)
+    monkeypatch.setattr(probe_of_redis.RedisQueues, "first_scans", 1)
     with redis_server.client() as client:
         client.mset({f"celery-task-meta-{number}": "" for number in range(1000)})
         told = probe(redis_server.url).ask()
