@@ -85,9 +85,14 @@ def _wrapped(label: str, told: str, *, indent: int = _LABEL, color: str | None =
 
 def _summary(report: Report) -> str:
     counts = [(severity, sum(each.severity == severity for each in report.findings)) for severity in Severity]
-    found = ", ".join(f"{count} {severity}" for severity, count in counts if count) or "nothing found"
+    found = ", ".join(_counted(count, severity) for severity, count in counts if count) or "nothing found"
     loud = {each.rule.name for each in report.findings} | {each.rule.name for each in report.unchecked}
     quiet = {rule.name for rule in report.rules} - loud
     unchecked = f", {len(report.unchecked)} not checked" if report.unchecked else ""
     passed = f"{len(quiet)} of {len(report.rules)} rules passed{unchecked}; {report.seconds:.1f} s"
     return f"{click.style(found, bold=True)}; {passed}"
+
+
+def _counted(count: int, severity: Severity) -> str:
+    """Return `2 warnings`; of the others there is no plural."""
+    return f"{count} {severity}{'s' if severity is Severity.WARNING and count > 1 else ''}"

@@ -142,6 +142,7 @@ def test_the_text_says_why_once_for_each_rule() -> None:
     told = render(report(UNLIMITED, SHORT, other), "text")
 
     assert told.count("It may hang.") == 1
+    assert "2 warnings, 1 info" in click.unstyle(told)
     assert told.index("No limit.") < told.index("No limit either.") < told.index("It may hang.")
 
 
