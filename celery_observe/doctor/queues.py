@@ -94,7 +94,8 @@ def _queues(told: Told) -> Queues:
         waiting.setdefault(name, {})[priority] = value
     consumers = told[families.CONSUMERS.name]
     beyond = told.get(families.ETA_BEYOND_VISIBILITY_TIMEOUT.name, {})
-    names = sorted(waiting.keys() | {name for (name,) in consumers})
+    dead = {name for (name,) in told.get(families.DEAD_LETTERS.name, {})}  # nobody is expected to consume these
+    names = sorted((waiting.keys() | {name for (name,) in consumers}) - dead)
     found = [
         Queue(
             name=name,

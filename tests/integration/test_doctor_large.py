@@ -17,13 +17,14 @@ WORKERS, TASKS, QUEUES, MESSAGES, KEYS = 1000, 300, 500, 1000, 50_000
 
 
 def fill(server: Redis) -> None:
-    """Many queues, one of them with many messages, among many keys that are none of Celery's."""
+    """Many queues, one of them with many messages, dead letters, and many keys that are none of Celery's."""
     message = json.dumps({"body": "x" * 1000, "headers": {"task": "shop.charge"}, "content-type": "application/json"})
     with server.client() as client:
         pipe = client.pipeline(transaction=False)
         for number in range(QUEUES):
             pipe.sadd(f"_kombu.binding.q{number}", f"q{number}\x06\x16\x06\x16q{number}")
             pipe.lpush(f"q{number}", *[message] * (MESSAGES if not number else 3))
+        pipe.lpush("orders.dlq", message)
         for number in range(KEYS):
             pipe.set(f"cache:{number}", "x")
         pipe.execute()
@@ -40,6 +41,7 @@ def test_a_large_system_is_looked_at_in_seconds(redis_server: Redis) -> None:
 
     told = click.unstyle(render(report, "text"))
     assert f"{WORKERS} workers, {QUEUES + 1} queues" in told
+    assert "dlq" not in told
     assert "100 of 1000 workers were asked for settings and tasks" in told
     assert f"{TASKS} tasks may hang for ever" in told
     assert len(told) < 20_000
