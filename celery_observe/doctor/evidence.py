@@ -10,6 +10,9 @@ from typing import Any
 
 import msgspec
 
+from celery_observe.broker import AMQP
+from celery_observe.findings import listed
+
 Conf = Mapping[str, Any]
 """Settings of Celery by their lower-case names, defaults filled in: those of `configuration.WATCHED`."""
 
@@ -247,6 +250,18 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
             for queue in worker.queues or ():
                 found.setdefault(queue.name, []).append(queue)
         return found
+
+    @property
+    def silent(self) -> set[str]:
+        """The workers that send events and do not answer."""
+        heard = set(self.heard.workers) if self.heard else set()
+        return heard - {worker.name for worker in self.workers}
+
+    @property
+    def doubt(self) -> str:
+        """Why a queue may have consumers all the same; empty where the broker itself knows, or all workers answered."""
+        told = f"; but {listed(self.silent)} may, and did not answer"
+        return told if self.silent and self.broker.transport not in AMQP else ""
 
     @property
     def reached(self) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from celery_observe.doctor.evidence import (
@@ -39,6 +40,8 @@ from unit.healthy import (
 )
 
 CRITICAL, WARNING, INFO = Severity
+DEAF = heard(workers={WORKER: heard_worker(), "deaf@h": heard_worker()})
+"""One worker sends events and does not answer."""
 BOTH = frozenset({"gen1@web", "gen2@web"})
 
 
@@ -189,6 +192,14 @@ BAD: dict[str, list[Bad]] = {
         Bad(but(queues=(Queue(name="mail", waiting=40, consumers=0),)), CRITICAL, "40 messages in mail"),
         Bad(but(queues=(Queue(name="old", consumers=0),)), INFO, "old"),
         Bad(
+            but(queues=(Queue(name="mail", waiting=40, consumers=0),), heard=DEAF),
+            WARNING,
+            "but deaf@h may, and did not answer",
+        ),
+        Bad(
+            but(HEALTHY_RABBITMQ, queues=(Queue(name="mail", waiting=4, consumers=0),), heard=DEAF), CRITICAL, "in mail"
+        ),
+        Bad(
             but(NOTHING, queues=(Queue(name="a", consumers=2), Queue(name="mail", waiting=1, consumers=0))),
             CRITICAL,
             "-Q mail",
@@ -223,6 +234,11 @@ BAD: dict[str, list[Bad]] = {
         Bad(but(app=app(routes={"mail.*": "mial"})), WARNING, "mail.* to mial"),
         Bad(but(app=app(default_queue="default")), WARNING, "any other task to default"),
         Bad(sent("mail.send", "mial"), CRITICAL, "mail.send to mial"),
+        Bad(
+            but(heard=msgspec.structs.replace(DEAF, tasks={"mail.send": HeardTask(queues=frozenset({"mail"}))})),
+            WARNING,
+            "mail.send to mail; but deaf@h may",
+        ),
     ],
     "sent-events": [
         Bad(told(task_send_sent_event=False), WARNING, f"False for the app, {WORKER}"),
@@ -308,7 +324,7 @@ BAD: dict[str, list[Bad]] = {
         Bad(
             but(heard=heard(workers={WORKER: heard_worker(), "deaf@h": heard_worker()})),
             WARNING,
-            "1 of 2 workers that send events do not answer",
+            "1 silent: deaf@h",
         ),
     ],
 }

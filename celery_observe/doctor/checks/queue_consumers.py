@@ -34,8 +34,9 @@ def queue_consumers(evidence: Evidence) -> Verdicts:
     if full:
         yield Found(
             message=f"Messages wait in {len(full)} queue{'s' if len(full) > 1 else ''} that nobody consumes.",
-            evidence=f"{sum(full.values())} messages in {listed(full)}",
+            evidence=f"{sum(full.values())} messages in {listed(full)}{evidence.doubt}",
             fix=f"celery -A proj worker -Q {','.join(sorted(full)[:3])}",
+            severity=Severity.WARNING if evidence.doubt else None,
         )
     empty = [queue.name for queue in alone if not queue.waiting]
     if empty:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from celery_observe.doctor.evidence import Evidence
 from celery_observe.doctor.registry import Found, Unknown, Verdicts, checks
 from celery_observe.findings import Severity, listed
@@ -31,8 +29,9 @@ def routes(evidence: Evidence) -> Verdicts:
     if seen:
         yield Found(
             message="Tasks are being sent to where no worker consumes.",
-            evidence=f"task-sent: {listed(f'{task} to {queue}' for task, queue in seen)}",
+            evidence=f"task-sent: {listed(f'{task} to {queue}' for task, queue in seen)}{evidence.doubt}",
             fix=_fix(seen),
+            severity=Severity.WARNING if evidence.doubt else None,
         )
     if evidence.app is None:
         yield Unknown(f"routes are not known: {evidence.why_no('app')}")
@@ -43,7 +42,7 @@ def routes(evidence: Evidence) -> Verdicts:
     if declared - seen:
         yield Found(
             message="Routes lead to queues that no worker consumes.",
-            evidence=listed(f"{task} to {queue}" for task, queue in declared),
+            evidence=f"{listed(f'{task} to {queue}' for task, queue in declared)}{evidence.doubt}",
             fix=_fix(declared),
             severity=Severity.WARNING,
         )
@@ -57,5 +56,5 @@ def _seen(evidence: Evidence, consumed: set[str]) -> set[tuple[str, str]]:
 
 
 def _fix(routes: set[tuple[str, str]]) -> str:
-    queues: Iterator[str] = iter(sorted({queue for _, queue in routes})[:3])
+    queues = sorted({queue for _, queue in routes})[:3]
     return f"task_routes, or celery -A proj worker -Q {','.join(queues)}"

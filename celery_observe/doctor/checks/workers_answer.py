@@ -32,12 +32,10 @@ def workers_answer(evidence: Evidence) -> Verdicts:
             evidence=evidence.missing.get("workers", "no answer to inspect stats"),
             fix="Start workers: celery -A proj worker -E",
         )
-    heard = set(evidence.heard.workers) if evidence.heard else set()
-    silent = heard - {worker.name for worker in evidence.workers}
-    if silent and evidence.workers:
+    if evidence.silent and evidence.workers:
         yield Found(
-            message=f"{len(silent)} of {len(heard)} workers that send events do not answer.",
-            evidence=f"silent: {listed(silent)}",
+            message="Workers that send events do not answer.",
+            evidence=f"{len(evidence.silent)} silent: {listed(evidence.silent)}",
             fix="Give --inspect-timeout 5; leave worker_enable_remote_control = True.",
         )
     if "details" in evidence.missing:
