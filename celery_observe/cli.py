@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from celery_observe import __version__, app, logs
 from celery_observe.broker import BrokerSettings
@@ -325,6 +327,33 @@ def doctor(ctx: click.Context, /, *, listen_for: float, form: str, fail_on: str,
             raise SettingsError("doctor looks at one broker at a time: give one --broker.")
         report = house_call.examine(settings, celery, listen=listen_for)
     _tell(ctx, report, form, fail_on)
+
+
+@main.command("lint", cls=_Command)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…", type=click.Path(exists=True, path_type=Path))
+@click.option("--select", multiple=True, metavar="RULE", help="Apply only this rule. Repeatable.")
+@click.option("--ignore", multiple=True, metavar="RULE", help="Do not apply this rule. Repeatable.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out matching files or folders. Repeatable.")
+@click.option(
+    "--visibility-timeout", type=float, metavar="SECONDS", help="That of the broker.  [default: as in source]"
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Instead of pyproject.toml at or above."
+)
+@_reporting
+@click.pass_context
+def lint(
+    ctx: click.Context, /, *, paths: tuple[Path, ...], config: Path | None, form: str, fail_on: str, **flags: Any
+) -> None:
+    """Find Celery's known traps in source, without importing it."""
+    from celery_observe import lint as linting  # noqa: PLC0415 - other commands do without
+
+    if ctx.get_parameter_source("fail_on") is ParameterSource.COMMANDLINE:
+        flags["fail_on"] = fail_on
+    with _refusing():
+        options = linting.load(paths[0], flags, config)
+        report = linting.lint(paths, options)
+    _tell(ctx, report, form, options.fail_on)
 
 
 @main.group("alerts", cls=_Group)

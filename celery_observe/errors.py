@@ -49,6 +49,10 @@ class StateError(CeleryObserveError):
     """The state file cannot be read or written."""
 
 
+class LintError(SettingsError):
+    """An option of `celery-observe lint` is wrong: see `celery-observe lint --help`."""
+
+
 class SinkError(CeleryObserveError):
     """An alert could not be delivered; it may be next time."""
 

@@ -1,0 +1,165 @@
+"""All that is linted together: tasks, apps, classes and settings, wherever they stand."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from celery_observe.lint.module import Module, constant
+from celery_observe.lint.scope import FUNCTIONS
+from celery_observe.lint.task import APPS, BASES, Task, tasks_of
+
+SETTINGS: Final = frozenset(
+    {"broker_url", "task_acks_late", "task_reject_on_worker_lost", "task_serializer", "visibility_timeout"}
+)
+"""The settings that rules ask for. With `CELERY_` before them too; and without `task_`, as Celery 3 had them."""
+_LONGEST: Final = 20
+"""How many names are followed from module to module."""
+
+
+class Project:
+    """The modules that are linted, and what is known of them together."""
+
+    def __init__(self, *, visibility_timeout: float | None = None, decorators: Iterable[str] = ()) -> None:
+        """Take the visibility timeout in seconds, if it is known, and decorators that make tasks, by dotted name."""
+        self.visibility_timeout = visibility_timeout
+        self.decorators = frozenset(decorators)
+        self.modules: dict[str, Module] = {}
+        self.tasks: dict[str, Task] = {}
+        self.settings: dict[str, list[tuple[Module, ast.expr]]] = {}
+        self._apps: set[str] = set()
+        self._classes: dict[str, tuple[Module, ast.ClassDef]] = {}
+
+    def add(self, module: Module) -> None:
+        """Take in a module."""
+        self.modules[module.name] = module
+
+    def survey(self) -> None:
+        """Look for all that rules ask of other modules, once all are there."""
+        for module in self.modules.values():
+            for node in module.nodes(ast.ClassDef):
+                self._classes[module.scope_of(node).dotted] = module, node
+            for name, value in _settings(module):
+                self.settings.setdefault(name, []).append((module, value))
+        for module in self.modules.values():
+            self._apps.update(self._made_apps(module))
+        for module in self.modules.values():
+            self.tasks.update((task.dotted, task) for task in tasks_of(module))
+
+    def canonical(self, dotted: str) -> str:
+        """Return the name under which something is defined, for one under which it is imported from elsewhere."""
+        for _ in range(_LONGEST):
+            place = self._module_of(dotted)
+            if place is None:
+                break
+            name, _, rest = dotted.removeprefix(f"{place.name}.").partition(".")
+            known = next((each.dotted for each in place.top.names.get(name, ()) if each.dotted), "")
+            followed = f"{known}.{rest}" if rest else known
+            if not known or followed == dotted:
+                break
+            dotted = followed
+        return dotted
+
+    def _module_of(self, dotted: str) -> Module | None:
+        while dotted := dotted.rpartition(".")[0]:
+            if dotted in self.modules:
+                return self.modules[dotted]
+        return None
+
+    def is_app(self, module: Module, node: ast.expr) -> bool:
+        """Tell whether an expression is a Celery app, by where it is made, or by its name."""
+        values = module.values(node)
+        if any(self._is_app_class(module.callee(value)) for value in values if value is not None):
+            return True
+        dotted = module.dotted(node)
+        return dotted in self._apps or "celery" in dotted.lower()
+
+    def _is_app_class(self, dotted: str) -> bool:
+        return dotted in APPS or any(base in APPS for base in self._bases(dotted))
+
+    def _made_apps(self, module: Module) -> Iterator[str]:
+        for name, bindings in module.top.names.items():
+            if any(self._is_app_class(module.callee(each.value)) for each in bindings if each.value is not None):
+                yield f"{module.name}.{name}"
+
+    def is_task_class(self, dotted: str) -> bool:
+        """Tell whether a class, by its dotted name, derives from Celery's Task."""
+        return any(base in BASES or base.endswith("app.Task") for base in self._bases(dotted))
+
+    def _bases(self, dotted: str) -> Iterator[str]:
+        """Yield the names of all classes that a class derives from."""
+        pending, seen = [dotted], {dotted}
+        while pending:
+            module, node = self._classes.get(pending.pop(), (None, None))
+            if module is None or node is None:
+                continue
+            found = [name for base in node.bases if (name := module.dotted(base)) not in seen]
+            seen.update(found)
+            pending += found
+            yield from filter(None, found)
+
+    def attributes(self, dotted: str) -> tuple[dict[str, ast.expr], bool]:
+        """Return the attributes of a class and of its bases, and whether those are all but Celery's own."""
+        if dotted not in self._classes:
+            return {}, False
+        found: dict[str, ast.expr] = {}
+        is_known = True
+        for name in [dotted, *self._bases(dotted)]:
+            _, node = self._classes.get(name, (None, None))
+            if node is not None:
+                found = dict(_assigned(node.body)) | found
+            elif name not in BASES and not name.endswith("app.Task"):
+                is_known = False
+        return found, is_known
+
+    def defines(self, dotted: str, name: str) -> bool:
+        """Tell whether a class or one of its bases has a method of that name, as far as they are in the source."""
+        found = (self._classes[each][1] for each in [dotted, *self._bases(dotted)] if each in self._classes)
+        return any(isinstance(node, FUNCTIONS) and node.name == name for each in found for node in each.body)
+
+    def might_be_on(self, setting: str) -> bool:
+        """Tell whether a setting is given anywhere, other than as False or None."""
+        return any(constant(value) not in {False, None} for _, value in self.settings.get(setting, ()))
+
+
+def _assigned(body: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
+    for each in body:
+        if isinstance(each, ast.Assign):
+            yield from ((target.id, each.value) for target in each.targets if isinstance(target, ast.Name))
+        elif isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name) and each.value is not None:
+            yield each.target.id, each.value
+
+
+def _settings(module: Module) -> Iterator[tuple[str, ast.expr]]:
+    """Yield what a module says of settings: assigned, given as a keyword, or in a dictionary."""
+    for name, value in _given(module):
+        plain = name.lower()
+        bare = plain.removeprefix("celery_")
+        known = bare if bare in SETTINGS or bare == plain else f"task_{bare}"
+        if known in SETTINGS:
+            yield known, value
+
+
+def _given(module: Module) -> Iterator[tuple[str, ast.expr]]:
+    for assign in module.nodes(ast.Assign):
+        yield from ((name, assign.value) for target in assign.targets if (name := _target(target)))
+    for annotated in module.nodes(ast.AnnAssign):
+        if annotated.value is not None:
+            yield _target(annotated.target), annotated.value
+    for given in module.nodes(ast.keyword):
+        if given.arg:
+            yield given.arg, given.value
+    for table in module.nodes(ast.Dict):
+        for key, value in zip(table.keys, table.values, strict=True):
+            if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                yield key.value, value
+
+
+def _target(node: ast.expr) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    name = constant(node.slice) if isinstance(node, ast.Subscript) else None
+    return name if isinstance(name, str) else ""
