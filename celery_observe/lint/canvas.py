@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from celery_observe.lint.module import Module, is_open, keyword, method
+from celery_observe.lint.module import Module, constant, is_open, keyword, method
 from celery_observe.lint.task import Task
 
 PUBLISHING: Final = frozenset({"delay", "apply_async"})
@@ -56,12 +56,14 @@ def signature(module: Module, node: ast.AST | None) -> Given | None:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return None
     if name in _CHANGING:
-        return signature(module, node.func.value)
+        changed = signature(module, node.func.value)
+        is_frozen = name == "set" and constant(keyword(node, "immutable")) is True
+        return changed._replace(is_immutable=True) if changed and is_frozen else changed
     if name not in _MAKING or (task := task_named(module, node.func.value)) is None:
         return None
     if name in {"s", "si"}:
         return _direct(task, node)._replace(is_immutable=_MAKING[name])
-    return _packed(task, node)._replace(is_immutable=keyword(node, "immutable") is not None)
+    return _packed(task, node)._replace(is_immutable=constant(keyword(node, "immutable")) is True)
 
 
 def published(module: Module, call: ast.Call) -> Given | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from celery_observe.lint.module import Module, constant
-from celery_observe.lint.scope import FUNCTIONS
-from celery_observe.lint.task import APPS, BASES, Task, tasks_of
+from celery_observe.lint.scope import FUNCTIONS, Function
+from celery_observe.lint.task import APPS, BASES, Task, calls_in, tasks_of
 
 SETTINGS: Final = frozenset(
     {"broker_url", "task_acks_late", "task_reject_on_worker_lost", "task_serializer", "visibility_timeout"}
@@ -28,6 +29,8 @@ class Project:
         self.modules: dict[str, Module] = {}
         self.tasks: dict[str, Task] = {}
         self.settings: dict[str, list[tuple[Module, ast.expr]]] = {}
+        self.executed: dict[Function, Task] = {}
+        """The functions that tasks are or call, however indirectly, each with one such task."""
         self._apps: set[str] = set()
         self._classes: dict[str, tuple[Module, ast.ClassDef]] = {}
 
@@ -46,6 +49,24 @@ class Project:
             self._apps.update(self._made_apps(module))
         for module in self.modules.values():
             self.tasks.update((task.dotted, task) for task in tasks_of(module))
+        self._follow()
+
+    def _follow(self) -> None:
+        """Find what tasks call: functions that are called by name, wherever they are defined."""
+        functions = {
+            module.scope_of(function).dotted: (function, module)
+            for module in self.modules.values()
+            for function in module.functions()
+        }
+        # Tasks without a time limit first: what they call is not ended by the limit of another.
+        first = sorted(self.tasks.values(), key=lambda task: task.is_limited)
+        reached = deque((task.function, task.module, task) for task in first)
+        while reached:
+            function, module, task = reached.popleft()
+            if function not in self.executed:
+                self.executed[function] = task
+                called = (functions.get(module.callee(call)) for call in calls_in(function))
+                reached.extend((*each, task) for each in called if each is not None)
 
     def canonical(self, dotted: str) -> str:
         """Return the name under which something is defined, for one under which it is imported from elsewhere."""

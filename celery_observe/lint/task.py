@@ -50,13 +50,27 @@ class Task(NamedTuple):
         value = self.options.get(option)
         return value is not None and bool(constant(value)) and getattr(value, "elts", True) != []
 
+    def overrides(self, *methods: str) -> bool:
+        """Tell whether its class, as far as that is in the source, has one of these methods of its own."""
+        return any(self.module.project.defines(self.base, name) for name in methods)
+
     def calls(self) -> Iterator[ast.Call]:
         """Yield all calls in its body."""
-        return (node for each in self.function.body for node in ast.walk(each) if isinstance(node, ast.Call))
+        return calls_in(self.function)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it has a time limit of its own."""
+        return self.is_on("time_limit") or self.is_on("soft_time_limit")
 
     def retries(self) -> Iterator[ast.Call]:
         """Yield its calls of `self.retry`."""
         return (call for call in self.calls() if is_retry(self.module, call, self))
+
+
+def calls_in(function: Function) -> Iterator[ast.Call]:
+    """Yield all calls in the body of a function."""
+    return (node for each in function.body for node in ast.walk(each) if isinstance(node, ast.Call))
 
 
 def is_retry(module: Module, call: ast.Call, task: Task | None) -> bool:

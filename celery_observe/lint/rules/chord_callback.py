@@ -107,7 +107,7 @@ def _is_plain(found: Given) -> bool:
     """Tell whether the task is called with what the signature says: nothing between them changes it."""
     task = found.task
     is_alone = len(task.function.decorator_list) <= 1
-    return is_alone and task.is_known and not task.module.project.defines(task.base, "__call__")
+    return is_alone and task.is_known and not task.overrides("__call__")
 
 
 def _problem(found: Given) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from celery_observe.findings import Severity
-from celery_observe.lint.canvas import published
+from celery_observe.lint.canvas import PUBLISHING, published
 from celery_observe.lint.module import Module, is_open, keyword
 from celery_observe.lint.registry import Hit, rule
 
@@ -80,7 +80,9 @@ def delay_in_loop(module: Module) -> Iterator[Hit]:
     for call in module.nodes(ast.Call):
         loop = _loop(module, call)
         found = published(module, call) if loop is not None else None
-        if found is not None and not (is_open(call) or any(keyword(call, name) for name in _OF_EACH)):
+        if found is None or is_open(call) or any(keyword(call, name) for name in _OF_EACH):
+            continue
+        if not found.task.overrides(*PUBLISHING):  # a group would not call these
             yield Hit(call, f"The loop publishes {found.task.name} once for each element; a group would do it at once.")
 
 

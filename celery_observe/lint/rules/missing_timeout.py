@@ -9,8 +9,7 @@ from typing import Final
 from celery_observe.findings import Severity
 from celery_observe.lint.module import Module, constant, is_open, keyword, method
 from celery_observe.lint.registry import Hit, rule
-from celery_observe.lint.scope import Function
-from celery_observe.lint.task import Task
+from celery_observe.lint.task import calls_in
 
 BAD = (
     """
@@ -113,41 +112,21 @@ def missing_timeout(module: Module) -> Iterator[Hit]:
     """A task makes a network call without a timeout.
 
     A peer that accepts the connection and never answers holds the task, and its slot, for ever; as many of them as
-    there are slots stop the worker. Nothing fails, so nothing is retried and nothing is logged. Calls in functions of
-    the same module that a task calls count too. Tasks with a time limit of their own do not: that ends them.
+    there are slots stop the worker. Nothing fails, so nothing is retried and nothing is logged. Calls in functions
+    that a task calls count too. Tasks with a time limit of their own do not: that ends them.
 
     Fix: Pass `timeout=` to the call, less than the time limit of the task.
     """
     if any(module.callee(call) == "socket.setdefaulttimeout" for call in module.nodes(ast.Call)):
         return
-    for function, task in _executed(module).items():
-        if task.is_on("time_limit") or task.is_on("soft_time_limit"):
+    for function in module.functions():
+        task = module.project.executed.get(function)
+        if task is None or task.is_limited:
             continue
-        for call in _own_calls(function):
+        for call in calls_in(function):
             name = _unbounded(module, call)
             if name:
-                yield Hit(call, f"{name} in task {task.name} has no timeout.")
-
-
-def _own_calls(function: Function) -> Iterator[ast.Call]:
-    return (node for each in function.body for node in ast.walk(each) if isinstance(node, ast.Call))
-
-
-def _executed(module: Module) -> dict[Function, Task]:
-    """Return the functions of a module that its tasks are, or call, each with one such task."""
-    found: dict[Function, Task] = {}
-    functions = {module.scope_of(each).dotted: each for each in module.functions()}
-    pending = [(task.function, task) for task in module.tasks]
-    # Tasks without a limit first: what they call is not covered by the limit of another.
-    pending.sort(key=lambda each: not (each[1].is_on("time_limit") or each[1].is_on("soft_time_limit")))
-    while pending:
-        function, task = pending.pop()
-        if function in found:
-            continue
-        found[function] = task
-        called = (functions.get(module.callee(call)) for call in _own_calls(function))
-        pending[:0] = [(each, task) for each in called if each is not None]
-    return found
+                yield Hit(call, f"{name} has no timeout, and task {task.name} calls it.")
 
 
 def _unbounded(module: Module, call: ast.Call) -> str:

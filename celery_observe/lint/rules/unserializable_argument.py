@@ -129,7 +129,7 @@ def unserializable_argument(module: Module) -> Iterator[Hit]:
 
 def _is_json(call: ast.Call, found: Given) -> bool:
     serializers = (keyword(call, "serializer"), found.task.options.get("serializer"))
-    is_plain = not found.task.module.project.defines(found.task.base, "__call__") and found.task.is_known
+    is_plain = not found.task.overrides("apply_async", "delay", "__call__")
     return is_plain and all(each is None or constant(each) == "json" for each in serializers)
 
 
