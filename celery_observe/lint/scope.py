@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 FUNCTIONS: Final[tuple[type[ast.FunctionDef], type[ast.AsyncFunctionDef]]] = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES: Final = (*FUNCTIONS, ast.ClassDef, ast.Lambda)
+_BINDING: Final = frozenset({ast.Name, ast.Import, ast.ImportFrom, ast.ExceptHandler})
 
 
 class Binding(NamedTuple):
@@ -62,19 +63,21 @@ class Reading:
         pending: list[tuple[ast.AST, Scope]] = [(tree, self.top)]
         while pending:
             node, scope = pending.pop()
-            self.by_type.setdefault(type(node), []).append(node)
-            inner = self._enter(node, scope)
-            children = list(ast.iter_child_nodes(node))
-            outside = set(getattr(node, "decorator_list", ()))
-            for child in reversed(children):
+            kind = type(node)
+            self.by_type.setdefault(kind, []).append(node)
+            inner = self._open(node, scope) if isinstance(node, SCOPES) else scope
+            if kind in _BINDING:
+                self._bind(node, scope)
+            outside = getattr(node, "decorator_list", ())
+            for child in _children(node):
                 self.parents[child] = node
                 pending.append((child, scope if child in outside else inner))
 
-    def _enter(self, node: ast.AST, scope: Scope) -> Scope:
-        """Note what a node binds; return the scope of its children."""
-        if isinstance(node, SCOPES):
-            return self._open(node, scope)
-        if isinstance(node, ast.Import):
+    def _bind(self, node: ast.AST, scope: Scope) -> None:
+        """Note what a node binds."""
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            scope.bind(node.id, _stored(node, self.parents[node]))
+        elif isinstance(node, ast.Import):
             for alias in node.names:
                 first = alias.name.partition(".")[0]
                 scope.bind(alias.asname or first, Binding(alias.name if alias.asname else first))
@@ -82,11 +85,8 @@ class Reading:
             origin = self._origin(node)
             for alias in node.names:
                 scope.bind(alias.asname or alias.name, Binding(f"{origin}.{alias.name}"))
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            scope.bind(node.id, _stored(node, self.parents[node]))
         elif isinstance(node, ast.ExceptHandler) and node.name:
             scope.bind(node.name, Binding())
-        return scope
 
     def _open(self, node: ast.AST, scope: Scope) -> Scope:
         name = getattr(node, "name", "<lambda>")
@@ -105,6 +105,19 @@ class Reading:
         parts = self._package.split(".")
         base = parts[: len(parts) - node.level + 1]
         return ".".join([*base, *filter(None, [node.module])])
+
+
+def _children(node: ast.AST) -> list[ast.AST]:
+    """Return what a node consists of, the last first; not whether a name is loaded or stored."""
+    found: list[ast.AST] = []
+    for field in node._fields:
+        value = getattr(node, field, None)
+        if isinstance(value, list):
+            found.extend(each for each in value if isinstance(each, ast.AST))
+        elif isinstance(value, ast.AST) and field != "ctx":
+            found.append(value)
+    found.reverse()
+    return found
 
 
 def arguments(given: ast.arguments) -> list[ast.arg]:

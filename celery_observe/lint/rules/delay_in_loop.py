@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -54,11 +55,19 @@ def refresh_all(articles):
         (refresh if article.kept else forget).delay(article.id)
     while articles:
         refresh.delay(articles.pop())
+    for start in range(0, len(articles), 100):
+        refresh.delay(articles[start : start + 100])
+    for article in ARTICLES:
+        refresh.delay(article)
+
+ARTICLES = ("book", "lamp")
 """,
 )
 
 _FEW: Final = 8
 """A literal with so many elements is no bulk."""
+_BATCHES: Final = re.compile(r"batch|chunk", re.IGNORECASE)
+_WITH_STEP: Final = 3
 _OF_EACH: Final = frozenset({"countdown", "eta", "queue", "priority", "task_id", "routing_key", "expires", "link"})
 """Options that differ from one message to the next; a group of such signatures is no shorter than the loop."""
 
@@ -109,4 +118,11 @@ def _is_preparation(node: ast.stmt, publish: ast.stmt) -> bool:
 
 
 def _is_short(items: ast.expr) -> bool:
-    return isinstance(items, ast.Tuple | ast.List | ast.Set) and len(items.elts) <= _FEW
+    """Tell whether a loop is over few elements: a literal, a constant, or batches of what is many."""
+    if isinstance(items, ast.Tuple | ast.List | ast.Set):
+        return len(items.elts) <= _FEW
+    name = items.func if isinstance(items, ast.Call) else items
+    told = getattr(name, "attr", getattr(name, "id", ""))
+    if isinstance(items, ast.Call):
+        return bool(_BATCHES.search(told)) or (told == "range" and len(items.args) == _WITH_STEP)
+    return bool(told) and told.isupper()
