@@ -25,11 +25,6 @@ class Source(NamedTuple):
     problem: str = ""
     """Why it could not be read."""
 
-    @property
-    def is_package(self) -> bool:
-        """Whether it is the file of a package itself."""
-        return self.path.endswith("__init__.py")
-
 
 def sources(paths: Iterable[Path], exclude: Sequence[str] = ()) -> Iterator[Source]:
     """Yield the Python files at or below these paths, each once, but for those that match a pattern.

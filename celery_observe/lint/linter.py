@@ -64,14 +64,12 @@ class _Run:
             self._refuse(source, source.problem)
         elif _WORDS.search(source.content):
             try:
-                tree = parsed(source.content)
+                self.project.add(source.path, source.module, parsed(source.content))
             except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
                 reason = getattr(error, "msg", "") or str(error) or type(error).__name__
                 self._refuse(source, reason, getattr(error, "lineno", None) or 1)
-                return
-            module = Module(source.path, source.module, tree, self.project, is_package=source.is_package)
-            self.project.add(module)
-            self._silenced[source.path] = silenced(source.content)
+            else:
+                self._silenced[source.path] = silenced(source.content)
 
     def _refuse(self, source: Source, reason: str, line: int = 1) -> None:
         if UNREADABLE in self._options.rules:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Node = TypeVar("Node", bound=ast.AST)
 
+
 _DEEPEST: Final = 10
 """How many aliases of aliases are followed."""
 _LARGEST: Final = 1e12
@@ -32,12 +33,13 @@ _TIMEDELTA: Final = ("days", "seconds", "microseconds", "milliseconds", "minutes
 class Module:
     """A parsed module of a project."""
 
-    def __init__(self, path: str, name: str, tree: ast.Module, project: Project, *, is_package: bool = False) -> None:
+    def __init__(self, path: str, name: str, tree: ast.Module, project: Project) -> None:
         self.path = path
         self.name = name
         self.tree = tree
         self.project = project
-        self._reading = Reading(tree, name, is_package=is_package)
+        self._reading = Reading(tree, name, is_package=path.endswith("__init__.py"))
+        self._seconds: dict[ast.expr, float | None] = {}
 
     @property
     def top(self) -> Scope:
@@ -119,25 +121,35 @@ class Module:
         """Return the absolute name of what an expression calls, without the call; "" if it calls nothing known."""
         return self.dotted(node.func) if isinstance(node, ast.Call) else ""
 
-    def values(self, node: ast.expr, depth: int = 0) -> list[ast.expr | None]:
+    def values(self, node: ast.expr) -> list[ast.expr | None]:
         """Return what an expression may evaluate to, names followed to what they were assigned; None: not known."""
-        if not isinstance(node, ast.Name) or depth > _DEEPEST:
-            return [node]
-        bindings = self.bindings(node)
-        return [
-            value
-            for each in bindings
-            for value in (self.values(each.value, depth + 1) if each.value is not None else [None])
-        ] or [None]
+        found: list[ast.expr | None] = []
+        pending: list[ast.expr | None] = [node]
+        seen = set()
+        while pending:
+            value = pending.pop()
+            if not isinstance(value, ast.Name):
+                found.append(value)
+            elif value.id not in seen:
+                seen.add(value.id)
+                pending += [each.value for each in self.bindings(value)] or [None]
+        return found or [None]
 
     def seconds(self, node: ast.expr | None) -> float | None:
         """Return the number that an expression is sure to be, a timedelta in seconds; None if that is not known."""
+        if node is None or node in self._seconds:
+            return self._seconds.get(node) if node is not None else None
+        self._seconds[node] = None  # of what is defined by itself
+        self._seconds[node] = self._evaluated(node)
+        return self._seconds[node]
+
+    def _evaluated(self, node: ast.expr) -> float | None:
         if isinstance(node, ast.Constant):
             number = node.value
             return float(number) if isinstance(number, int | float) and abs(number) < _LARGEST else None
         if isinstance(node, ast.Name):
             values = self.values(node)
-            return self.seconds(values[0]) if len(values) == 1 and values[0] is not node else None
+            return self.seconds(values[0]) if len(values) == 1 else None
         if isinstance(node, ast.BinOp):
             return self._reckoned(node)
         return self._timedelta(node) if isinstance(node, ast.Call) else None

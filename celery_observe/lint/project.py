@@ -15,6 +15,8 @@ SETTINGS: Final = frozenset(
     {"broker_url", "task_acks_late", "task_reject_on_worker_lost", "task_serializer", "visibility_timeout"}
 )
 """The settings that rules ask for. With `CELERY_` before them too; and without `task_`, as Celery 3 had them."""
+_NAMESPACES: Final = 3
+"""How many folders above a package, without an `__init__.py`, may be part of its name."""
 _LONGEST: Final = 20
 """How many names are followed from module to module."""
 
@@ -27,6 +29,7 @@ class Project:
         self.visibility_timeout = visibility_timeout
         self.decorators = frozenset(decorators)
         self.modules: dict[str, Module] = {}
+        self._names: dict[str, Module] = {}
         self.tasks: dict[str, Task] = {}
         self.settings: dict[str, list[tuple[Module, ast.expr]]] = {}
         self.executed: dict[Function, Task] = {}
@@ -34,9 +37,13 @@ class Project:
         self._apps: set[str] = set()
         self._classes: dict[str, tuple[Module, ast.ClassDef]] = {}
 
-    def add(self, module: Module) -> None:
-        """Take in a module."""
-        self.modules[module.name] = module
+    def add(self, path: str, name: str, tree: ast.Module) -> None:
+        """Take in a module. Of several with one name, such as scripts, others import the first."""
+        unique = f"{name}#{len(self.modules)}" if name in self.modules else name
+        self.modules[unique] = Module(path, unique, tree, self)
+        folders = path.removesuffix(".py").removesuffix("/__init__").split("/")[: -len(name.split("."))]
+        for depth in range(1, _NAMESPACES + 1):
+            self._names.setdefault(".".join([*folders[-depth:], name]), self.modules[unique])
 
     def survey(self) -> None:
         """Look for all that rules ask of other modules, once all are there."""
@@ -71,22 +78,24 @@ class Project:
     def canonical(self, dotted: str) -> str:
         """Return the name under which something is defined, for one under which it is imported from elsewhere."""
         for _ in range(_LONGEST):
-            place = self._module_of(dotted)
+            prefix, place = self._module_of(dotted)
             if place is None:
                 break
-            name, _, rest = dotted.removeprefix(f"{place.name}.").partition(".")
-            known = next((each.dotted for each in place.top.names.get(name, ()) if each.dotted), "")
+            name, _, rest = dotted.removeprefix(f"{prefix}.").partition(".")
+            known = next((each.dotted for each in place.top.names.get(name, ()) if each.dotted), f"{place.name}.{name}")
             followed = f"{known}.{rest}" if rest else known
-            if not known or followed == dotted:
+            if followed == dotted:
                 break
             dotted = followed
         return dotted
 
-    def _module_of(self, dotted: str) -> Module | None:
+    def _module_of(self, dotted: str) -> tuple[str, Module | None]:
+        """Return the module that a name is in, and what it is called there."""
         while dotted := dotted.rpartition(".")[0]:
-            if dotted in self.modules:
-                return self.modules[dotted]
-        return None
+            module = self.modules.get(dotted) or self._names.get(dotted)
+            if module is not None:
+                return dotted, module
+        return "", None
 
     def is_app(self, module: Module, node: ast.expr) -> bool:
         """Tell whether an expression is a Celery app, by where it is made, or by its name."""

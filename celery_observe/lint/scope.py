@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 FUNCTIONS: Final[tuple[type[ast.FunctionDef], type[ast.AsyncFunctionDef]]] = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES: Final = (*FUNCTIONS, ast.ClassDef, ast.Lambda)
+DEEPEST: Final = 300
+"""Levels of a syntax tree: a third of the frames that Python has for functions that call themselves."""
 _BINDING: Final = frozenset({ast.Name, ast.Import, ast.ImportFrom, ast.ExceptHandler})
 
 
@@ -49,7 +51,10 @@ class Scope:
 
 
 class Reading:
-    """One walk through a module: the parent and the scope of each node, and the nodes by type."""
+    """One walk through a module: the parent and the scope of each node, and the nodes by type.
+
+    Raises RecursionError if it is nested so deeply that it cannot be reasoned about.
+    """
 
     def __init__(self, tree: ast.Module, name: str, *, is_package: bool) -> None:
         self.top = Scope(name, tree)
@@ -60,9 +65,11 @@ class Reading:
         self._walk(tree)
 
     def _walk(self, tree: ast.Module) -> None:
-        pending: list[tuple[ast.AST, Scope]] = [(tree, self.top)]
+        pending: list[tuple[ast.AST, Scope, int]] = [(tree, self.top, 0)]
         while pending:
-            node, scope = pending.pop()
+            node, scope, depth = pending.pop()
+            if depth > DEEPEST:
+                raise RecursionError(f"nested more than {DEEPEST} levels deep")
             kind = type(node)
             self.by_type.setdefault(kind, []).append(node)
             inner = self._open(node, scope) if isinstance(node, SCOPES) else scope
@@ -71,7 +78,7 @@ class Reading:
             outside = getattr(node, "decorator_list", ())
             for child in _children(node):
                 self.parents[child] = node
-                pending.append((child, scope if child in outside else inner))
+                pending.append((child, scope if child in outside else inner, depth + 1))
 
     def _bind(self, node: ast.AST, scope: Scope) -> None:
         """Note what a node binds."""
