@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -34,9 +36,10 @@ def inspect(files: Iterable[Source], options: Options, subject: str = "") -> Rep
     """Apply the rules to some files, which are looked at together."""
     began = time.monotonic()
     run = _Run(options)
-    for source in files:
-        run.take(source)
-    findings = tuple(run.findings())
+    with _uncollected():
+        for source in files:
+            run.take(source)
+        findings = tuple(run.findings())
     return Report(
         tool=TOOL,
         subject=f"{subject}: {run.files} files, {len(run.project.tasks)} tasks",
@@ -44,6 +47,18 @@ def inspect(files: Iterable[Source], options: Options, subject: str = "") -> Rep
         findings=findings,
         seconds=time.monotonic() - began,
     )
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from looking through millions of nodes, none of which is garbage: half of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Run:

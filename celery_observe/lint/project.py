@@ -35,6 +35,8 @@ class Project:
         self.executed: dict[Function, Task] = {}
         """The functions that tasks are or call, however indirectly, each with one such task."""
         self._apps: set[str] = set()
+        self._options: dict[str, dict[Module, dict[ast.expr, list[Task]]]] = {}
+        self._owners: dict[ast.expr, Module] = {}
         self._classes: dict[str, tuple[Module, ast.ClassDef]] = {}
 
     def add(self, path: str, name: str, tree: ast.Module) -> None:
@@ -136,17 +138,34 @@ class Project:
         found: dict[str, ast.expr] = {}
         is_known = True
         for name in [dotted, *self._bases(dotted)]:
-            _, node = self._classes.get(name, (None, None))
-            if node is not None:
-                found = dict(_assigned(node.body)) | found
+            module, node = self._classes.get(name, (None, None))
+            if module is not None and node is not None:
+                given = dict(_assigned(node.body))
+                self._owners.update(dict.fromkeys(given.values(), module))
+                found = given | found
             elif name not in BASES and not name.endswith("app.Task"):
                 is_known = False
         return found, is_known
 
+    def tasks_by_option(self, option: str, module: Module) -> Iterator[tuple[ast.expr, list[Task]]]:
+        """Yield what a module says of an option of tasks: at a task, or in a class of which tasks elsewhere are."""
+        if option not in self._options:
+            self._options[option] = {}
+            for task in self.tasks.values():
+                value = task.options.get(option)
+                if value is not None:
+                    owner = self._owners.get(value, task.module)
+                    self._options[option].setdefault(owner, {}).setdefault(value, []).append(task)
+        yield from self._options[option].get(module, {}).items()
+
     def defines(self, dotted: str, name: str) -> bool:
         """Tell whether a class or one of its bases has a method of that name, as far as they are in the source."""
+        return any(method.name == name for method in self.methods(dotted))
+
+    def methods(self, dotted: str) -> Iterator[Function]:
+        """Yield the methods of a class and of its bases, as far as they are in the source."""
         found = (self._classes[each][1] for each in [dotted, *self._bases(dotted)] if each in self._classes)
-        return any(isinstance(node, FUNCTIONS) and node.name == name for each in found for node in each.body)
+        return (node for each in found for node in each.body if isinstance(node, FUNCTIONS))
 
     def might_be_on(self, setting: str) -> bool:
         """Tell whether a setting is given anywhere, other than as False or None."""

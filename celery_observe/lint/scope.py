@@ -109,8 +109,8 @@ class Reading:
         """Return the absolute name of the module that is imported from."""
         if not node.level:
             return node.module or ""
-        parts = self._package.split(".")
-        base = parts[: len(parts) - node.level + 1]
+        parts = list(filter(None, self._package.split(".")))
+        base = parts[: max(0, len(parts) - node.level + 1)]
         return ".".join([*base, *filter(None, [node.module])])
 
 

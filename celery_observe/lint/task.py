@@ -103,7 +103,9 @@ def _makes_a_task(module: Module, decorator: ast.expr) -> bool:
     dotted = module.dotted(named)
     if dotted in DECORATORS or dotted in module.project.decorators:
         return True
-    return isinstance(named, ast.Attribute) and named.attr in _METHODS and module.project.is_app(module, named.value)
+    values = module.values(named)
+    method = values[0] if len(values) == 1 else None
+    return isinstance(method, ast.Attribute) and method.attr in _METHODS and module.project.is_app(module, method.value)
 
 
 def _decorated(module: Module, function: Function, decorator: ast.expr) -> Task:

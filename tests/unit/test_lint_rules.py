@@ -6,21 +6,15 @@ import ast
 
 import pytest
 
-from celery_observe.lint import Check, Options, checks
-from celery_observe.lint.files import Source
-from celery_observe.lint.linter import UNREADABLE, inspect
+from celery_observe.lint import Check, checks
+from celery_observe.lint.linter import UNREADABLE
 from celery_observe.metrics import CATALOGUE
 from house.rules import alerts
+from unit.lint_sources import found
 
 CHECKS = [check for name, check in checks().items() if name != UNREADABLE]
 
 every_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.rule.name)
-
-
-def found(sample: str) -> set[tuple[str, int]]:
-    """The rules that object to a sample, each with a line."""
-    report = inspect([Source("sample.py", "sample", sample.encode())], Options())
-    return {(each.rule.name, each.place.line) for each in report.findings if each.place is not None}
 
 
 @every_check
@@ -31,7 +25,7 @@ def test_a_rule_finds_what_its_bad_samples_mark(check: Check) -> None:
         marked = [number for number, line in enumerate(sample.split("\n"), start=1) if line.endswith("# bad")]
 
         assert marked
-        assert found(sample) == {(check.rule.name, line) for line in marked}
+        assert sorted(found({"sample.py": sample})) == sorted(f"sample.py:{line} {check.rule.name}" for line in marked)
 
 
 @every_check
@@ -41,7 +35,7 @@ def test_no_rule_finds_anything_in_good_samples(check: Check) -> None:
     for sample in check.good:
         ast.parse(sample)
 
-        assert found(sample) == set()
+        assert found({"sample.py": sample}) == []
 
 
 @pytest.mark.parametrize("check", checks().values(), ids=lambda check: check.rule.name)

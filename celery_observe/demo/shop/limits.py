@@ -41,7 +41,7 @@ class TokenBucketTask(Task):  # type: ignore[misc]  # Celery has no types
     abstract = True
     rate = 1.0
     burst = 1
-    max_retries = None  # waiting for a token is no failure
+    max_retries = None  # celery-observe: ignore[unbounded-retries] - waiting for a token is no failure
 
     def bucket(self, *_args: Any, **_kwargs: Any) -> str:
         """Return the name of the bucket that a call takes its token from: here one for all calls."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from celery_observe.findings import Severity
+from celery_observe.findings import Severity, listed
 from celery_observe.lint.module import Module, constant, keyword
 from celery_observe.lint.registry import Hit, rule
 from celery_observe.lint.task import Task
@@ -80,9 +80,12 @@ def early_acknowledgement(module: Module) -> Iterator[Hit]:
     for setting, (place, value) in _settings(module):
         if place is module:
             yield Hit(value, f"{setting} does nothing without task_acks_late.")
-    for task in module.tasks:
-        if task.is_known and not task.is_on("acks_late"):
-            yield from _of(task)
+    for option, tasks in module.project.tasks_by_option("reject_on_worker_lost", module):
+        names = [task.name for task in tasks if _is_early(task)]
+        if names and constant(option) is True:
+            yield Hit(option, f"reject_on_worker_lost does nothing without acks_late, for {listed(names)}.")
+    for task in filter(_is_early, module.tasks):
+        yield from _rejected(task)
 
 
 def _settings(module: Module) -> Iterator[tuple[str, tuple[Module, ast.expr]]]:
@@ -90,10 +93,11 @@ def _settings(module: Module) -> Iterator[tuple[str, tuple[Module, ast.expr]]]:
     return ((name, each) for each in module.project.settings.get(name, ()) if constant(each[1]) is True)
 
 
-def _of(task: Task) -> Iterator[Hit]:
-    option = task.options.get("reject_on_worker_lost")
-    if option is not None and constant(option) is True:
-        yield Hit(option, f"reject_on_worker_lost of task {task.name} does nothing without acks_late.")
+def _is_early(task: Task) -> bool:
+    return task.is_known and not task.is_on("acks_late")
+
+
+def _rejected(task: Task) -> Iterator[Hit]:
     for call in task.calls():
         requeue = keyword(call, "requeue") if task.module.callee(call).endswith(".Reject") else None
         if requeue is not None and constant(requeue) is True:

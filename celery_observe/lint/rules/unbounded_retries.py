@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from celery_observe.findings import Severity
+from celery_observe.findings import Severity, listed
 from celery_observe.lint.module import Module, constant
 from celery_observe.lint.registry import Hit, rule
-from celery_observe.lint.task import Task
+from celery_observe.lint.task import Task, calls_in
 
 BAD = (
     """
@@ -33,6 +33,17 @@ def index(self, order):
         return order["id"]
     except KeyError as error:
         raise self.retry(exc=error)
+
+class Patient(Task):
+    max_retries = None  # bad
+
+    def before_start(self, task_id, args, kwargs):
+        if kwargs:
+            raise self.retry(countdown=1)
+
+@app.task(base=Patient)
+def wait(order):
+    return order
 """,
 )
 GOOD = (
@@ -74,17 +85,19 @@ def unbounded_retries(module: Module) -> Iterator[Hit]:
 
     Fix: Set `max_retries` to what the longest outage needs with `retry_backoff`, and take care of what fails then.
     """
-    told = set()
-    for task in module.tasks:
-        limit = task.options.get("max_retries")
-        if limit is None or constant(limit) is not None or limit in told or not _is_retried(task) or _counts(task):
-            continue
-        told.add(limit)
-        yield Hit(limit, f"Task {task.name} is retried for ever.")
+    for limit, tasks in module.project.tasks_by_option("max_retries", module):
+        names = [task.name for task in tasks if _is_retried(task) and not _counts(task)]
+        if names and constant(limit) is None:
+            yield Hit(limit, f"Retried for ever: {listed(names)}.")
 
 
 def _is_retried(task: Task) -> bool:
-    return task.is_on("autoretry_for") or next(task.retries(), None) is not None
+    inherited = (call for each in task.module.project.methods(task.base) for call in calls_in(each))
+    return (
+        task.is_on("autoretry_for")
+        or any(True for _ in task.retries())
+        or any(ast.unparse(call.func) == "self.retry" for call in inherited)
+    )
 
 
 def _counts(task: Task) -> bool:
