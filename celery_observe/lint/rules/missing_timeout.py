@@ -60,6 +60,12 @@ def rates(**options):
 
 def page():
     return requests.get("https://bank.example")
+
+@shared_task
+def hand_over():
+    def later():
+        return requests.get("https://bank.example")
+    return later
 """,
     """
 import httpx
@@ -124,7 +130,7 @@ def missing_timeout(module: Module) -> Iterator[Hit]:
         if task is None or task.is_limited:
             continue
         for call in calls_in(function):
-            name = _unbounded(module, call)
+            name = _unbounded(module, call) if module.function(call) is function else ""
             if name:
                 yield Hit(call, f"{name} has no timeout, and task {task.name} calls it.")
 
