@@ -12,9 +12,17 @@ from celery_observe.lint.scope import FUNCTIONS, Function
 from celery_observe.lint.task import APPS, BASES, Task, calls_in, tasks_of
 
 SETTINGS: Final = frozenset(
-    {"broker_url", "task_acks_late", "task_reject_on_worker_lost", "task_serializer", "visibility_timeout"}
+    {
+        "broker_url",
+        "task_acks_late",
+        "task_reject_on_worker_lost",
+        "task_serializer",
+        "task_soft_time_limit",
+        "task_time_limit",
+        "visibility_timeout",
+    }
 )
-"""The settings that rules ask for. With `CELERY_` before them too; and without `task_`, as Celery 3 had them."""
+"""The settings that rules ask for. With `CELERY_` before them too; and without `task_`, or with `CELERYD_`, as once."""
 _NAMESPACES: Final = 3
 """How many folders above a package, without an `__init__.py`, may be part of its name."""
 _LONGEST: Final = 20
@@ -184,7 +192,7 @@ def _settings(module: Module) -> Iterator[tuple[str, ast.expr]]:
     """Yield what a module says of settings: assigned, given as a keyword, or in a dictionary."""
     for name, value in _given(module):
         plain = name.lower()
-        bare = plain.removeprefix("celery_")
+        bare = plain.removeprefix("celery_").removeprefix("celeryd_")
         known = bare if bare in SETTINGS or bare == plain else f"task_{bare}"
         if known in SETTINGS:
             yield known, value

@@ -60,8 +60,14 @@ class Task(NamedTuple):
 
     @property
     def is_limited(self) -> bool:
-        """Whether it has a time limit of its own."""
-        return self.is_on("time_limit") or self.is_on("soft_time_limit")
+        """Whether it has a time limit, or all tasks have one."""
+        is_hard = self.is_on("time_limit") or self.module.project.might_be_on("task_time_limit")
+        return is_hard or self.is_softly_limited
+
+    @property
+    def is_softly_limited(self) -> bool:
+        """Whether it has a soft time limit, or all tasks have one."""
+        return self.is_on("soft_time_limit") or self.module.project.might_be_on("task_soft_time_limit")
 
     def retries(self) -> Iterator[ast.Call]:
         """Yield its calls of `self.retry`."""

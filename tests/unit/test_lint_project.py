@@ -169,6 +169,7 @@ def test_a_call_without_timeout_is_found_where_a_task_leads() -> None:
 
     assert found({"shop/bank.py": client, "shop/tasks.py": task.format("")}) == ["shop/bank.py:3 missing-timeout"]
     assert found({"shop/bank.py": client, "shop/tasks.py": task.format("time_limit=9")}) == []
+    assert found({"shop/bank.py": client, "tasks.py": task.format(""), "c.py": "CELERYD_TASK_TIME_LIMIT = 9"}) == []
 
 
 def test_a_chord_whose_body_is_frozen_by_set_gets_no_result() -> None:
@@ -181,6 +182,23 @@ def test_a_chord_whose_body_is_frozen_by_set_gets_no_result() -> None:
         """
 
     assert found({"tasks.py": text}) == []
+
+
+def test_a_loop_over_tasks_that_publish_in_their_own_way_is_left_alone() -> None:
+    """A group would not call their `apply_async`, which waits for the end of a transaction, for example."""
+    text = """
+        from celery import Task, shared_task
+        class OnCommit(Task):
+            {}
+        @shared_task(base=OnCommit)
+        def refresh(article): pass
+        def refresh_all(articles):
+            for article in articles:
+                refresh.delay(article)
+        """
+
+    assert found({"tasks.py": text.format("pass")}) == ["tasks.py:9 delay-in-loop"]
+    assert found({"tasks.py": text.format("def apply_async(self, *args, **kwargs): pass")}) == []
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def missing_timeout(module: Module) -> Iterator[Hit]:
 
     A peer that accepts the connection and never answers holds the task, and its slot, for ever; as many of them as
     there are slots stop the worker. Nothing fails, so nothing is retried and nothing is logged. Calls in functions
-    that a task calls count too. Tasks with a time limit of their own do not: that ends them.
+    that a task calls count too. Where the task, or all tasks, have a time limit, they do not: that ends them.
 
     Fix: Pass `timeout=` to the call, less than the time limit of the task.
     """

@@ -150,7 +150,7 @@ def _swallowed(module: Module, task: Task, node: ast.Try, caught: ast.ExceptHand
         return ""
     if caught.type is None or any(name.endswith("BaseException") for name in _names(module, caught)):
         return f"This swallows a soft time limit of task {task.name}, SystemExit and all else."
-    if task.is_on("soft_time_limit") and _goes_on(module, node, task):
+    if task.is_softly_limited and _goes_on(module, node, task):
         return f"This swallows the soft time limit of task {task.name}, which goes on."
     return ""
 
