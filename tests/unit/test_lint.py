@@ -104,6 +104,7 @@ def test_json_and_sarif_name_the_place(project: Path) -> None:
     assert location["region"]["startLine"] == 5
 
 
+@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -112,7 +113,7 @@ def test_json_and_sarif_name_the_place(project: Path) -> None:
         ((".", "--config", "nowhere.toml"), "nowhere.toml cannot be read"),
     ],
 )
-def test_what_is_asked_wrongly_is_refused(project: Path, arguments: tuple[str, ...], message: str) -> None:  # noqa: ARG001
+def test_what_is_asked_wrongly_is_refused(arguments: tuple[str, ...], message: str) -> None:
     """With exit code 2."""
     result = invoked(*arguments)
 

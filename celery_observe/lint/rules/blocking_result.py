@@ -15,9 +15,11 @@ BAD = (
     """
 from celery import shared_task
 
+
 @shared_task
 def total(orders):
     return sum(price.delay(order).get() for order in orders)  # bad
+
 
 @shared_task
 def price(order):
@@ -29,6 +31,7 @@ from celery.result import AsyncResult, allow_join_result
 
 app = Celery("shop")
 
+
 @app.task(bind=True)
 def report(self, rows, waiting):
     pending = group(render.s(row) for row in rows)()
@@ -37,6 +40,7 @@ def report(self, rows, waiting):
     while not self.AsyncResult(waiting).ready():  # bad
         pages.append("")
     return pages, AsyncResult(waiting).wait(timeout=10)  # bad
+
 
 @app.task
 def render(row):
@@ -47,12 +51,15 @@ GOOD = (
     """
 from celery import chord, shared_task
 
+
 def start(orders):
     return chord((price.s(order) for order in orders), total.s()).delay().get(timeout=10)
+
 
 @shared_task
 def price(order):
     return order["pieces"] * 3
+
 
 @shared_task
 def total(prices):
@@ -61,11 +68,13 @@ def total(prices):
     """
 from celery import shared_task
 
+
 @shared_task
 def look(order):
     found = {"colour": "red"}
     price.apply([order]).get()
     return found.get("colour"), "".join(order)
+
 
 @shared_task
 def price(order):

@@ -13,13 +13,16 @@ BAD = (
     """
 from celery import chord, group, shared_task
 
+
 @shared_task
 def count(shelf):
     return len(shelf)
 
+
 @shared_task
 def close():
     return "closed"
+
 
 def take_stock(shelves):
     chord([count.s(shelf) for shelf in shelves], close.s()).delay()  # bad
@@ -31,13 +34,16 @@ from celery import Celery, chain, chord
 
 app = Celery("shop")
 
+
 @app.task(bind=True)
 def add(self, counts, shop):
     return sum(counts)
 
+
 @app.task
 def count(shelf):
     return len(shelf)
+
 
 def take_stock(shelves):
     chord(count.s(shelf) for shelf in shelves)(add.s(counts=[], shop=1))  # bad
@@ -48,21 +54,26 @@ GOOD = (
     """
 from celery import chain, chord, group, shared_task
 
+
 @shared_task
 def count(shelf):
     return len(shelf)
+
 
 @shared_task
 def close():
     return "closed"
 
+
 @shared_task(bind=True)
 def add(self, counts, shop, *, currency="EUR"):
     return sum(counts)
 
+
 @shared_task
 def anything(*args, **kwargs):
     return args
+
 
 def take_stock(shelves, options):
     chord([count.s(shelf) for shelf in shelves], close.si()).delay()

@@ -17,10 +17,12 @@ from celery import shared_task
 
 DAY = 24 * 60 * 60
 
+
 @shared_task(bind=True)
 def remind(self, cart):
     if cart["open"]:
         raise self.retry(countdown=2 * DAY)  # bad
+
 
 def later(cart):
     remind.apply_async((cart,), countdown=DAY)  # bad
@@ -33,9 +35,11 @@ from celery import Celery
 app = Celery("shop", broker="redis://")
 app.conf.broker_transport_options = {"visibility_timeout": 7200}
 
+
 @app.task
 def remind(cart):
     return cart
+
 
 def later(cart):
     remind.apply_async((cart,), countdown=7000)
@@ -46,9 +50,11 @@ GOOD = (
     """
 from celery import shared_task
 
+
 @shared_task
 def remind(cart):
     return cart
+
 
 def later(cart, wait):
     remind.apply_async((cart,), countdown=600)
@@ -61,9 +67,11 @@ from celery import Celery
 app = Celery("shop")
 app.conf.update(broker_url="amqp://rabbit.example")
 
+
 @app.task
 def remind(cart):
     return cart
+
 
 def later(cart):
     remind.apply_async((cart,), countdown=24 * 60 * 60)
@@ -72,6 +80,7 @@ def later(cart):
 from celery import Celery
 
 app = Celery("shop", broker_transport_options={"visibility_timeout": 7 * 24 * 60 * 60})
+
 
 @app.task(bind=True)
 def remind(self, cart):

@@ -16,9 +16,11 @@ BAD = (
     """
 from celery import shared_task
 
+
 @shared_task
 def refresh(article):
     return article
+
 
 def refresh_all(articles):
     for article in articles:
@@ -34,13 +36,16 @@ GOOD = (
     """
 from celery import group, shared_task
 
+
 @shared_task
 def refresh(article):
     return article
 
+
 @shared_task
 def forget(article):
     return article
+
 
 def refresh_all(articles):
     group(refresh.s(article) for article in articles).delay()
@@ -59,6 +64,7 @@ def refresh_all(articles):
         refresh.delay(articles[start : start + 100])
     for article in ARTICLES:
         refresh.delay(article)
+
 
 ARTICLES = ("book", "lamp")
 """,

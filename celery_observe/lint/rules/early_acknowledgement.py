@@ -15,9 +15,11 @@ BAD = (
 from celery import shared_task
 from celery.exceptions import Reject
 
+
 @shared_task(reject_on_worker_lost=True)  # bad
 def resize(picture):
     return picture
+
 
 @shared_task
 def fetch(picture):
@@ -37,11 +39,13 @@ GOOD = (
 from celery import shared_task
 from celery.exceptions import Reject
 
+
 @shared_task(acks_late=True, reject_on_worker_lost=True)
 def resize(picture):
     if not picture:
         raise Reject("not there yet", requeue=True)
     return picture
+
 
 @shared_task
 def fetch(picture):
@@ -53,6 +57,7 @@ from celery import Celery, shared_task
 app = Celery("shop")
 app.conf.task_acks_late = True
 app.conf.task_reject_on_worker_lost = True
+
 
 @shared_task(reject_on_worker_lost=True)
 def resize(picture):

@@ -16,6 +16,7 @@ BAD = (
 import requests
 from celery import shared_task
 
+
 @shared_task
 def rates():
     return requests.get("https://bank.example/rates").json()  # bad
@@ -30,12 +31,14 @@ from requests import Session
 
 app = Celery("shop")
 
+
 @app.task
 def send(text):
     with Session() as session:
         session.post("https://hooks.example", data=text)  # bad
     httpx.post("https://hooks.example", data=text, timeout=None)  # bad
     deliver(text)
+
 
 def deliver(text):
     server = smtplib.SMTP("mail.example")  # bad
@@ -50,6 +53,7 @@ import requests
 from celery import shared_task
 from urllib.request import urlopen
 
+
 @shared_task
 def rates(**options):
     requests.get("https://bank.example/rates", **options)
@@ -58,13 +62,16 @@ def rates(**options):
         server.noop()
     return requests.get("https://bank.example/rates", timeout=(3, 10)).json()
 
+
 def page():
     return requests.get("https://bank.example")
+
 
 @shared_task
 def hand_over():
     def later():
         return requests.get("https://bank.example")
+
     return later
 """,
     """
@@ -72,14 +79,17 @@ import httpx
 import requests
 from celery import shared_task
 
+
 class Impatient(requests.Session):
     def request(self, *args, **kwargs):
         return super().request(*args, timeout=5, **kwargs)
+
 
 @shared_task
 def rates():
     httpx.get("https://bank.example/rates")
     return Impatient().get("https://bank.example/rates").json()
+
 
 @shared_task(time_limit=60)
 def slow():

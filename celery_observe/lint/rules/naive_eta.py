@@ -16,9 +16,11 @@ from datetime import datetime, timedelta
 
 from celery import shared_task
 
+
 @shared_task
 def remind(cart):
     return cart
+
 
 def later(cart):
     remind.apply_async((cart,), eta=datetime.now() + timedelta(hours=1))  # bad
@@ -28,6 +30,7 @@ def later(cart):
 import datetime as dt
 
 from celery import shared_task
+
 
 @shared_task(bind=True)
 def remind(self, cart):
@@ -45,6 +48,7 @@ from zoneinfo import ZoneInfo
 from celery import shared_task
 from django.utils import timezone as django
 
+
 @shared_task(bind=True)
 def remind(self, cart):
     hour = datetime.timedelta(hours=1)
@@ -53,6 +57,7 @@ def remind(self, cart):
     remind.apply_async((cart,), eta=datetime.datetime.now().astimezone())
     remind.apply_async((cart,), eta=datetime.datetime(2030, 1, 1, tzinfo=ZoneInfo("Europe/Berlin")))
     raise self.retry(eta=cart["due"])
+
 
 def note(store):
     store.set(eta=datetime.datetime.now())

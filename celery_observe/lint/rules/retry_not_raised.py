@@ -14,6 +14,7 @@ BAD = (
     """
 from celery import shared_task
 
+
 @shared_task(bind=True)
 def charge(self, order):
     if order["locked"]:
@@ -23,11 +24,13 @@ def charge(self, order):
     """
 from celery import Task, current_app as app
 
+
 class Charge(Task):
     def run(self, order):
         if order["locked"]:
             return self.retry(countdown=10, throw=False)  # bad
         return order["id"]
+
 
 @app.task
 def look(order):
@@ -40,12 +43,14 @@ GOOD = (
 from celery import shared_task
 import tenacity
 
+
 @shared_task(bind=True)
 def charge(self, order):
     if order["locked"]:
         raise self.retry(countdown=10)
     tenacity.retry(print)
     order.retry()
+
 
 def retry(self):
     self.retry()

@@ -16,6 +16,7 @@ BAD = (
     """
 from celery import shared_task
 
+
 @shared_task(bind=True)
 def charge(self, order):
     try:
@@ -23,6 +24,7 @@ def charge(self, order):
             raise self.retry(countdown=10)
     except Exception as error:  # bad
         print(error)
+
 
 @shared_task
 def look(order):
@@ -35,6 +37,7 @@ def look(order):
 from celery import Celery
 
 app = Celery("shop")
+
 
 @app.task(soft_time_limit=60)
 def count(shelves):
@@ -50,6 +53,7 @@ GOOD = (
 from celery import shared_task
 from celery.exceptions import Retry, SoftTimeLimitExceeded
 
+
 @shared_task(bind=True)
 def charge(self, order):
     try:
@@ -64,6 +68,7 @@ def charge(self, order):
     except Exception as error:
         raise self.retry(exc=error)
 
+
 @shared_task(soft_time_limit=60)
 def count(shelves):
     for shelf in shelves:
@@ -74,12 +79,14 @@ def count(shelves):
         except Exception:
             continue
 
+
 @shared_task
 def look(order):
     try:
         return order["id"]
     except Exception:
         return None
+
 
 @shared_task
 def close(order):

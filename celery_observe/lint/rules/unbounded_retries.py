@@ -14,6 +14,7 @@ BAD = (
     """
 from celery import shared_task
 
+
 @shared_task(autoretry_for=(ConnectionError,), retry_backoff=True, max_retries=None)  # bad
 def index(order):
     return order["id"]
@@ -23,9 +24,11 @@ from celery import Celery, Task
 
 app = Celery("shop")
 
+
 class Stubborn(Task):
     abstract = True
     max_retries = None  # bad
+
 
 @app.task(bind=True, base=Stubborn)
 def index(self, order):
@@ -34,12 +37,14 @@ def index(self, order):
     except KeyError as error:
         raise self.retry(exc=error)
 
+
 class Patient(Task):
     max_retries = None  # bad
 
     def before_start(self, task_id, args, kwargs):
         if kwargs:
             raise self.retry(countdown=1)
+
 
 @app.task(base=Patient)
 def wait(order):
@@ -50,17 +55,21 @@ GOOD = (
     """
 from celery import shared_task
 
+
 @shared_task(autoretry_for=(ConnectionError,), retry_backoff=True, max_retries=8)
 def index(order):
     return order["id"]
+
 
 @shared_task(autoretry_for=(ConnectionError,))
 def three_times_by_default(order):
     return order["id"]
 
+
 @shared_task(max_retries=None)
 def never_retried(order):
     return order["id"]
+
 
 @shared_task(bind=True, max_retries=None)
 def counted(self, order):

@@ -18,6 +18,7 @@ BAD = (
 import requests
 from celery import shared_task
 
+
 @shared_task(autoretry_for=(OSError,), max_retries=5)
 def charge(order):
     requests.post("https://bank.example/charges", json=order, timeout=5)  # bad
@@ -30,6 +31,7 @@ from shop.models import Payment
 
 app = Celery("shop")
 
+
 @app.task(bind=True)
 def pay(self, order, customers):
     Payment.objects.create(order=order)  # bad
@@ -39,10 +41,12 @@ def pay(self, order, customers):
     except OSError as error:
         raise self.retry(exc=error)
 
+
 @app.task(autoretry_for=(OSError,))
 def tell(order):
     pack.delay(order)  # bad
     open("printer", "w").write(order)
+
 
 @app.task
 def pack(order):
@@ -56,20 +60,24 @@ from celery import shared_task
 from django.core.mail import send_mail
 from shop.models import Payment
 
+
 @shared_task(autoretry_for=(OSError,), max_retries=5)
 def charge(order):
     requests.post("https://bank.example", json=order, headers={"Idempotency-Key": order["id"]}, timeout=5)
     requests.put("https://warehouse.example/orders", json=order, timeout=5)
+
 
 @shared_task(autoretry_for=(OSError,))
 def note(order):
     requests.get("https://warehouse.example/orders", timeout=5)
     requests.post("https://hooks.example", json=order, timeout=5)
 
+
 @shared_task
 def pay(order):
     Payment.objects.create(order=order)
     send_mail("Thank you", "...", "shop@example.org", [order["customer"]])
+
 
 @shared_task(bind=True)
 def once(self, order):
@@ -80,6 +88,7 @@ def once(self, order):
         requests.put("https://warehouse.example/orders", json=order, timeout=5)
     except OSError as error:
         raise self.retry(exc=error)
+
 
 @shared_task(bind=True)
 def in_order(self, order):

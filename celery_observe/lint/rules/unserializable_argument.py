@@ -17,9 +17,11 @@ BAD = (
 from celery import shared_task
 from shop.models import Order
 
+
 @shared_task
 def ship(order, sort=None):
     return order
+
 
 def later(number):
     order = Order.objects.get(pk=number)
@@ -35,15 +37,18 @@ from django.db import models
 
 app = Celery("shop")
 
+
 class Order(models.Model):
     def save(self, **kwargs):
         super().save(**kwargs)
         ship.delay(self)  # bad
         ship.delay(line for line in kwargs)  # bad
 
+
 @app.task
 def ship(order):
     return order
+
 
 def sold(session, number):
     ship.delay(session.query(Order).filter_by(number=number).first())  # bad
@@ -54,13 +59,16 @@ GOOD = (
 from celery import shared_task
 from shop.models import Order
 
+
 @shared_task
 def ship(order, lines=()):
     return order
 
+
 @shared_task(serializer="pickle")
 def pickled(order):
     return order
+
 
 def later(number):
     order = Order.objects.get(pk=number)
@@ -81,9 +89,11 @@ from celery import Celery
 
 app = Celery("shop", task_serializer="pickle")
 
+
 @app.task
 def ship(order):
     return order
+
 
 def sold(session, number):
     ship.delay(session.query(print).filter_by(number=number).first())
