@@ -11,6 +11,7 @@ from pathlib import Path
 from celery_observe.cli import main
 from celery_observe.doctor.registry import registered
 from celery_observe.fact import Cause, Outcome, Stage
+from celery_observe.lint import checks
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 
@@ -45,9 +46,9 @@ was lost, or Celery before 5.7 said nothing (`sys.exit`, `Ignore`, a `Reject` of
 CHECKS = """
 ## What leads to it
 
-`celery-observe doctor` and these metrics show the same, the one beforehand and the other while it happens.
+`celery-observe doctor` and [`lint`](lint.md) show beforehand what these metrics show while it happens.
 
-| metric | checks |
+| metric | checks and rules |
 | --- | --- |
 """
 
@@ -63,9 +64,10 @@ def page() -> str:
 
 def _checks() -> Iterator[str]:
     by_metric: dict[str, list[str]] = {}
-    for rule, *_ in registered():
+    doctors = [("doctor", each.rule) for each in registered()]
+    for tool, rule in [*doctors, *(("lint", each.rule) for each in checks().values())]:
         for name in rule.metrics:
-            by_metric.setdefault(name, []).append(f"[{rule.name}](doctor/{rule.name}.md)")
+            by_metric.setdefault(name, []).append(f"[{rule.name}]({tool}/{rule.name}.md)")
     yield from (f"| `{name}` | {', '.join(links)} |\n" for name, links in sorted(by_metric.items()))
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from celery_observe.errors import LintError
-from celery_observe.findings import Severity
 from celery_observe.lint.files import matches
 from celery_observe.lint.registry import checks
 
@@ -29,8 +28,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Patterns of files and folders not to look at."""
     per_file_ignores: dict[str, tuple[str, ...]] = {}
     """By pattern of files, rules not to apply there."""
-    fail_on: Severity | None = None
-    """The least severity for which the exit code is not 0; warning if there is none."""
+    fail_on: Literal["critical", "warning", "info", "never"] = "warning"
+    """The least severity for which the exit code is not 0."""
     visibility_timeout: float | None = None
     """Seconds, where the source does not say it."""
     task_decorators: tuple[str, ...] = ()

@@ -21,8 +21,8 @@ SECTIONS = {book.alert: book for book in runbooks()}
 
 
 def test_the_pages_say_what_the_rules_say() -> None:
-    """docs/lint/ and the table in docs/lint.md are written by scripts/document_findings.py: run it."""
-    script = runpy.run_path(str(ROOT / "scripts" / "document_findings.py"))
+    """docs/lint/ and the table in docs/lint.md are written by scripts/document_lint.py: run it."""
+    script = runpy.run_path(str(ROOT / "scripts" / "document_lint.py"))
 
     assert {file.name: file.read_text() for file in PAGES.iterdir()} == script["pages"]()
     assert (ROOT / "docs" / "lint.md").read_text() == script["overview"]()

@@ -9,7 +9,7 @@ from celery_observe.findings import page
 from celery_observe.lint import Check, checks
 
 DOCS = Path(__file__).parent.parent / "docs"
-HEAD = "<!-- Written by scripts/document_findings.py from celery_observe/lint/rules/{name}.py: change it there. -->\n\n"
+HEAD = "<!-- Written by scripts/document_lint.py from celery_observe/lint/rules/{name}.py: change it there. -->\n\n"
 ALERT = re.compile(r"^## (\w+)$", re.MULTILINE)
 TABLE = re.compile(r"(?<=<!-- rules -->\n).*?(?=<!-- end of rules -->)", re.DOTALL)
 
