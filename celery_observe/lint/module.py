@@ -135,6 +135,22 @@ class Module:
                 pending += [each.value for each in self.bindings(value)] or [None]
         return found or [None]
 
+    def elements(self, name: ast.Name) -> list[ast.expr]:
+        """Return what a loop variable may be, where it loops over a list that is written out or comprehended."""
+        bindings = self.bindings(name)
+        if not bindings or any(each.items is None for each in bindings):
+            return []
+        looped = [value for each in bindings if each.items is not None for value in self.values(each.items)]
+        found: list[ast.expr] = []
+        for value in looped:
+            if isinstance(value, ast.ListComp | ast.GeneratorExp | ast.SetComp):
+                found.append(value.elt)
+            elif isinstance(value, ast.List | ast.Tuple | ast.Set):
+                found += value.elts
+            else:
+                return []
+        return found
+
     def seconds(self, node: ast.expr | None) -> float | None:
         """Return the number that an expression is sure to be, a timedelta in seconds; None if that is not known."""
         if node is None or node in self._seconds:

@@ -14,7 +14,8 @@ import yaml
 
 from celery_observe.lint import Check, checks, lint, load
 from house.rules import runbooks
-from house.source import ROOT
+from house.source import ROOT, imports, name_of, python_files
+from house.test_imports import WORLD
 
 PAGES = ROOT / "docs" / "lint"
 SECTIONS = {book.alert: book for book in runbooks()}
@@ -40,6 +41,21 @@ def test_a_runbook_links_only_to_rules_that_name_its_alert() -> None:
     for alert, book in SECTIONS.items():
         linked = set(re.findall(r"\(\.\./lint/([\w-]+)\.md\)", book.text))
         assert linked == {name for name, check in checks().items() if alert in check.rule.alerts}, alert
+
+
+def test_rules_compute_and_touch_nothing() -> None:
+    """Only two files read the disk; none knows Celery itself, so nothing of the linted source can be imported."""
+    touching = [
+        f"{name_of(file)} imports {imported}"
+        for file in python_files("celery_observe/lint")
+        if file.stem not in {"files", "linter"}
+        for imported in imports(file)
+        if imported.split(".")[0] in WORLD
+    ]
+    importing = [file.stem for file in python_files("celery_observe/lint") if "importlib" in imports(file)]
+
+    assert not touching
+    assert importing == ["registry"]
 
 
 def test_the_example_of_options_can_be_used(tmp_path: Path) -> None:

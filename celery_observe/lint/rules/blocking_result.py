@@ -45,6 +45,16 @@ def report(self, rows, waiting):
 @app.task
 def render(row):
     return str(row)
+
+
+@app.task
+def all_pages(rows):
+    pending = [render.delay(rows[0]), render.delay(rows[-1])]
+    return collect(pending) + [result.get() for result in pending]  # bad
+
+
+def collect(rows):
+    return render.delay(rows).get()  # bad
 """,
 )
 GOOD = (
@@ -73,6 +83,7 @@ from celery import shared_task
 def look(order):
     found = {"colour": "red"}
     price.apply([order]).get()
+    [each.get("colour") for each in [found]]
     return found.get("colour"), "".join(order)
 
 
@@ -103,7 +114,8 @@ def blocking_result(module: Module) -> Iterator[Hit]:
     """
     for call in module.nodes(ast.Call):
         if isinstance(call.func, ast.Attribute) and _waits(module, call):
-            task = module.task(call)
+            function = module.function(call)
+            task = module.task(call) or (module.project.executed.get(function) if function is not None else None)
             if task is not None and _is_result(module, call.func.value):
                 yield Hit(call, f"Task {task.name} waits for the result of another task.")
 
@@ -119,8 +131,8 @@ def _is_in(node: ast.AST, tree: ast.AST) -> bool:
 
 
 def _is_result(module: Module, node: ast.expr) -> bool:
-    values = module.values(node)
-    return all(isinstance(value, ast.Call) and _makes_result(module, value) for value in values)
+    values = module.elements(node) if isinstance(node, ast.Name) else []
+    return all(isinstance(value, ast.Call) and _makes_result(module, value) for value in values or module.values(node))
 
 
 def _makes_result(module: Module, call: ast.Call) -> bool:

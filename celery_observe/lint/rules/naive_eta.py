@@ -36,6 +36,7 @@ from celery import shared_task
 def remind(self, cart):
     due = dt.datetime(2030, 1, 1, 12, 0)
     remind.s(cart).set(eta=due).delay()  # bad
+    remind.apply_async((cart,), eta=dt.datetime.strptime(cart["day"], "%Y-%m-%d"))  # bad
     raise self.retry(eta=dt.datetime.fromtimestamp(cart["due"]))  # bad
 """,
 )
@@ -56,6 +57,7 @@ def remind(self, cart):
     remind.apply_async((cart,), eta=django.now() + hour, expires=3600)
     remind.apply_async((cart,), eta=datetime.datetime.now().astimezone())
     remind.apply_async((cart,), eta=datetime.datetime(2030, 1, 1, tzinfo=ZoneInfo("Europe/Berlin")))
+    remind.apply_async((cart,), eta=datetime.datetime.strptime(cart["due"], "%Y-%m-%dT%H:%M%z"))
     raise self.retry(eta=cart["due"])
 
 
@@ -109,6 +111,9 @@ def _makes_naive(module: Module, node: ast.expr) -> bool:
         return _makes_naive(module, node.left)
     if not isinstance(node, ast.Call):
         return False
+    if module.dotted(node.func) == "datetime.datetime.strptime":
+        form = constant(node.args[1]) if len(node.args) > 1 else None
+        return isinstance(form, str) and "%z" not in form
     name = module.dotted(node.func).removeprefix("datetime.datetime")
     zone_at = _ZONE_AT.get(name.removeprefix("."), None) if name.startswith(".") else 7
     if name == module.dotted(node.func) or zone_at is None:
