@@ -6,6 +6,7 @@ import ast
 import io
 import re
 import tokenize
+from contextlib import suppress
 from typing import Final
 
 MARK: Final = b"celery-observe:"
@@ -17,24 +18,24 @@ Silenced = dict[int, frozenset[str]]
 
 
 def silenced(content: bytes) -> Silenced:
-    """Return the lines of a file that silence rules. The file is valid Python."""
+    """Return the lines of a file that silence rules; of one that Python's tokenizer refuses, those before that."""
     found: Silenced = {}
     if MARK in content:
-        for token in tokenize.tokenize(io.BytesIO(content).readline):
-            comment = _COMMENT.search(token.string) if token.type == tokenize.COMMENT else None
-            if comment is not None:
-                listed = comment[1]
-                names = ALL if listed is None else frozenset(name.strip() for name in listed.split(","))
-                found[token.start[0]] = names
+        with suppress(tokenize.TokenError, SyntaxError):
+            for token in tokenize.tokenize(io.BytesIO(content).readline):
+                comment = _COMMENT.search(token.string) if token.type == tokenize.COMMENT else None
+                if comment is not None:
+                    found[token.start[0]] = _named(comment[1])
     return found
+
+
+def _named(listed: str | None) -> frozenset[str]:
+    return ALL if listed is None else frozenset(name.strip() for name in listed.split(","))
 
 
 def is_silenced(found: Silenced, node: ast.AST, rule: str) -> bool:
     """Tell whether a rule is silenced on one of the lines of a node; of a block, on its first line."""
     first = getattr(node, "lineno", 1)
-    last = (
-        first
-        if hasattr(node, "body") and isinstance(node, ast.stmt | ast.ExceptHandler)
-        else getattr(node, "end_lineno", None) or first
-    )
-    return any(found.get(line, frozenset()) & (ALL | {rule}) for line in range(first, last + 1)) if found else False
+    is_block = isinstance(node, ast.stmt | ast.ExceptHandler) and hasattr(node, "body")
+    last = first if is_block else getattr(node, "end_lineno", first)
+    return any(found.get(line, frozenset()) & {*ALL, rule} for line in range(first, last + 1)) if found else False

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from textwrap import dedent
 
+import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
@@ -16,6 +17,7 @@ from celery_observe.findings import Severity
 from celery_observe.lint import Options, checks, load
 from celery_observe.lint.files import LARGEST, module_name, sources
 from unit.lint_sources import found
+from unit.sarif import SCHEMA
 
 BAD = """\
 from celery import shared_task
@@ -89,7 +91,8 @@ def test_the_exit_code_is_by_severity(project: Path, arguments: tuple[str, ...],
 def test_json_and_sarif_name_the_place(project: Path) -> None:
     """For scripts and for code scanning."""
     told = json.loads(invoked(project, "--format", "json").stdout)
-    (run,) = json.loads(invoked(project, "--format", "sarif").stdout)["runs"]
+    log = json.loads(invoked(project, "--format", "sarif").stdout)
+    (run,) = log["runs"]
 
     assert told["findings"][0]["place"] == {
         "path": "tasks.py",
@@ -98,6 +101,7 @@ def test_json_and_sarif_name_the_place(project: Path) -> None:
         "end_line": 5,
         "end_column": 37,
     }
+    jsonschema.Draft202012Validator(SCHEMA).validate(log)
     assert [each["id"] for each in run["tool"]["driver"]["rules"]] == list(checks())
     location = run["results"][0]["locations"][0]["physicalLocation"]
     assert location["artifactLocation"]["uri"] == "tasks.py"
