@@ -22,7 +22,10 @@ from celery_observe.lint.suppression import Silenced, is_silenced, silenced
 
 TOOL: Final = "lint"
 UNREADABLE: Final = "unreadable-file"
-_WORDS: Final = re.compile(rb"(?i)celery|tasks?\b|\.delay\b|apply_async|visibility_timeout")
+_WORDS: Final = re.compile(
+    rb"(?i:celery|visibility_timeout|broker_url|\btask_(acks|reject|serializer|soft_time|time_limit))"
+    rb"|apply_async|\.delay\b|\.task\b|\bTask\)|import[^\n]*\btasks?\b|\btasks?\s+import\b"
+)
 """A file in which none of these is has nothing to do with Celery, and is not parsed."""
 
 

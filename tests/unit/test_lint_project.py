@@ -157,12 +157,12 @@ def test_a_setting_counts_wherever_it_is_made(setting: str) -> None:
     task = "from celery import shared_task\n@shared_task(reject_on_worker_lost=True)\ndef resize(): pass\n"
 
     assert found({"tasks.py": task, "settings.py": "TASKS = CELERY = ''"}) == ["tasks.py:2 early-acknowledgement"]
-    assert found({"tasks.py": task, "settings.py": f"{setting}\n# tasks"}) == []
+    assert found({"tasks.py": task, "settings.py": setting}) == []
 
 
 def test_a_call_without_timeout_is_found_where_a_task_leads() -> None:
     """In a function of another module, unless only tasks with a limit lead there."""
-    client = "import requests  # for tasks\ndef rates():\n    return requests.get('https://bank')\n"
+    client = "import requests  # for celery\ndef rates():\n    return requests.get('https://bank')\n"
     task = (
         "from celery import shared_task\nfrom shop.bank import rates\n@shared_task({})\ndef refresh():\n    rates()\n"
     )
