@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import tenacity
 
+from celery_observe import overview
 from celery_observe.errors import SettingsError, SinkError, SinkRefusedError
 from celery_observe.fact import AlertsDropped, AlertsSent, Fact, FactsDropped, WorkerUp
 from celery_observe.fleet import Instant
@@ -23,7 +24,7 @@ from celery_observe.guard import contained
 from celery_observe.hooks.breaker import Breaker
 from celery_observe.hooks.grouping import Group
 from celery_observe.hooks.registry import registered
-from celery_observe.hooks.rule import Rule, rule, rules
+from celery_observe.hooks.rule import Rule, flower_links, rule, rules
 from celery_observe.logs import log
 from celery_observe.masking import mask_text
 from celery_observe.metrics import alerts
@@ -46,6 +47,9 @@ MOST_FACTS = 10_000
 """Facts that wait to be looked at."""
 MOST_MESSAGES = 100
 """Messages that wait for one sink, or facts for one hook."""
+MOST_SHOWN = 50
+"""Alerts that are shown to who asks which fire."""
+SEVERITIES = ("critical", "error", "warning", "info")
 TRIES = 4
 """Attempts in a row, about 1, 2 and 4 s apart, before the circuit opens."""
 TOO_OLD = 3600.0
@@ -79,12 +83,11 @@ def plan(settings: Settings) -> Plan:
     """Return what is to be told and to whom. Raises SettingsError: what is wrong, and the fix."""
     origin = settings.origin("alert_sink")
     sinks = {name: sink_for(name, given, origin) for name, given in settings.alert_sink.items()}
-    found = rules(settings.alert_rule, settings.origin("alert_rule"), settings.alert_link)
+    links = flower_links(settings.flower_url) | settings.alert_link
+    found = rules(settings.alert_rule, settings.origin("alert_rule"), links)
     for module in settings.alert_hooks:
         _import(module, settings.origin("alert_hooks"))
-    hooks = tuple(
-        (rule(each.table, f"@on_fact {name}", settings.alert_link), each.call) for name, each in registered.items()
-    )
+    hooks = tuple((rule(each.table, f"@on_fact {name}", links), each.call) for name, each in registered.items())
     for each in (*found, *(one for one, _call in hooks)):
         _check_sinks(each, sinks)
     if found and not sinks:
@@ -167,6 +170,22 @@ class Delivery(threading.Thread):
                 recorder.also(kind, self._offering(group, caller, test, recorder.const_labels, wanted))
             for kind, test in group.rule.until.items():
                 recorder.also(kind, self._ending(group, test, recorder.const_labels))
+
+    def firing(self, now: float) -> list[overview.Alert]:
+        """Return the alerts that fire, by rule and severity and without their texts; ``now`` is in Unix seconds."""
+        alerts = [each for group, _caller in (*self._groups, *self._callers) for each in group.firing(MOST_SHOWN)]
+        alerts.sort(key=lambda each: (SEVERITIES.index(each.severity), -each.starts_at))
+        return [
+            overview.Alert(
+                rule=each.rule,
+                severity=each.severity,
+                labels=each.labels,
+                count=each.count,
+                age=max(0.0, round(now - each.starts_at, 1)),
+                uuid=each.detail.uuid if each.detail is not None else "",
+            )
+            for each in alerts[:MOST_SHOWN]
+        ]
 
     def _offering(
         self,

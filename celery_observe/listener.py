@@ -84,6 +84,16 @@ class Listener(threading.Thread):
         return self._connected and time.monotonic() - self._ticked < STALE_AFTER
 
     @property
+    def connected(self) -> bool:
+        """Whether reports can be read."""
+        return self._connected
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Why plug-ins failed that failed when they ran last."""
+        return self._guard.problems
+
+    @property
     def dead(self) -> bool:
         """Whether the thread has ended, or hangs."""
         return not self.is_alive() or time.monotonic() - self._ticked > DEAD_AFTER

@@ -5,8 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
+import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics_text
 
@@ -15,6 +18,7 @@ from celery_observe.asker import Asker
 from celery_observe.broker import socket_path
 from celery_observe.compat import Compat
 from celery_observe.exposition import Exposition, Readiness
+from celery_observe.fleet import Instant
 from celery_observe.guard import Guard
 from celery_observe.hooks.registry import wanted
 from celery_observe.labels import catalogue
@@ -23,6 +27,7 @@ from celery_observe.listener import Listener
 from celery_observe.logs import log
 from celery_observe.metrics import CATALOGUE, observer
 from celery_observe.names import first_match
+from celery_observe.overview import INTERVAL, Source, Viewer
 from celery_observe.page import Page
 from celery_observe.probes import Prober, probes_for
 from celery_observe.reader import Reader
@@ -41,6 +46,10 @@ if TYPE_CHECKING:
 
 _SAVE_INTERVAL = 1.0
 """Seconds between two writes of the state file."""
+_WATCHED_FOR = 30.0
+"""Seconds after a request for the overview in which somebody is taken to look at it."""
+_UNSEEN_TURNS = 5
+"""Turns from one full view to the next while nobody looks, so that who comes finds one of the last ten seconds."""
 _STOP_TIMEOUT = 1.5
 """Seconds that all readers together have to end: one that hangs in a connect is left behind."""
 
@@ -88,9 +97,18 @@ class Pipeline:
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
         self._state = StateFile(settings.state_file) if settings.state_file else None
+        self._viewer = Viewer(
+            _now(),
+            version=__version__,
+            brokers=[broker.name or broker.masked_url for broker in settings.brokers],
+            flower=settings.flower_url,
+        )
+        self._view = b"{}"
+        self._asked = 0.0
         self._stopping = threading.Event()
+        self._looker = threading.Thread(target=self._look_every_two_seconds, name="overview", daemon=True)
         self._saver = threading.Thread(target=self._save_each_second, name="state-file", daemon=True)
-        self.exposition = Exposition(settings, self.render, self.readiness, self.health, self.workflow)
+        self.exposition = Exposition(settings, self.render, self.readiness, self.health, self.workflow, self.overview)
 
     def _recorder(self, const_labels: dict[str, str]) -> Recorder:
         settings = self._settings
@@ -160,6 +178,7 @@ class Pipeline:
             for reader in self._readers:
                 reader.resume(saved.get(reader.broker.name, []))
             self._saver.start()
+        self._looker.start()
         for thread in (*self._readers, *self._listeners, *self._leaders, *self._probers, *self._alerts):
             thread.start()
 
@@ -198,10 +217,7 @@ class Pipeline:
 
     def render(self, *, openmetrics: bool = False) -> bytes:
         """Return the page of all metrics."""
-        for prober in self._probers:
-            prober.expire()
-        for recorder, leads in self._leads:
-            recorder[observer.LEADER].set((), int(leads()))
+        self._expire()
         recorders = [self._own, *(reader.recorder for reader in self._sources)]
         for recorder in recorders:
             self._compat.derive(recorder)
@@ -210,6 +226,18 @@ class Pipeline:
         encode = openmetrics_text.generate_latest if openmetrics else generate_latest
         process: bytes | None = self._guard.run("process", lambda: encode(self._process))
         return text + (process or (b"# EOF\n" if openmetrics else b""))
+
+    def overview(self) -> bytes:
+        """Return what the live page shows, as JSON: as it was when it was looked at last."""
+        self._asked = time.monotonic()
+        return self._view
+
+    def _expire(self) -> None:
+        """Drop what is too old to be told, and say whether this process asks."""
+        for prober in self._probers:
+            prober.expire()
+        for recorder, leads in self._leads:
+            recorder[observer.LEADER].set((), int(leads()))
 
     def workflow(self, name: str) -> Tree | None:
         """Return the tasks of a workflow, by the id of its first task or of a group; None if it is not kept."""
@@ -229,6 +257,24 @@ class Pipeline:
         reasons += [reason for listener in self._listeners for reason in listener.ailments()]
         return Readiness(ready=not reasons, reasons=tuple(reasons))
 
+    def _look_every_two_seconds(self) -> None:
+        for turn in count():
+            self._guard.run("overview", partial(self._look, unseen=turn % _UNSEEN_TURNS == 0))
+            if self._stopping.wait(INTERVAL):
+                return
+
+    def _look(self, *, unseen: bool) -> None:
+        """Take a view, in full if somebody looks at the page or if it is the turn of one that is ``unseen``."""
+        now = _now()
+        sources = [Source(each.recorder, each.live, each.connected, each.problems) for each in self._sources]
+        self._viewer.remember(now, sources)
+        if unseen or now.monotonic - self._asked < _WATCHED_FOR:
+            self._expire()
+            own = Source(self._own, problems=self._guard.problems)
+            alerts = self._delivery.firing(now.wall) if self._delivery is not None else None
+            view = self._viewer.look(now, sources, own, self.readiness().reasons, alerts)
+            self._view = msgspec.json.encode(view)
+
     def _save_each_second(self) -> None:
         while not self._stopping.wait(_SAVE_INTERVAL):
             self._save()
@@ -238,3 +284,7 @@ class Pipeline:
         if state is not None:
             ledgers = {reader.broker.name: reader.ledgers() for reader in self._readers}
             self._guard.run("state_file", lambda: state.save(ledgers))
+
+
+def _now() -> Instant:
+    return Instant(time.time(), time.monotonic())

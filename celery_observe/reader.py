@@ -127,6 +127,11 @@ class Reader(threading.Thread):
         return self._connected_at is not None
 
     @property
+    def problems(self) -> dict[str, str]:
+        """Why plug-ins failed that failed when they ran last."""
+        return self._guard.problems
+
+    @property
     def dead(self) -> bool:
         """Whether the thread has ended, or hangs."""
         patience = DEAD_AFTER if self.connected else DEAD_AFTER_CONNECTING

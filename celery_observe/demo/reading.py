@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from celery_observe.metrics import Family
+from celery_observe.overview.quantile import quantile
 
 _TIMEOUT = 5.0
 
@@ -76,19 +77,3 @@ class Reading:
         for sample in self._select(f"{family.name}_bucket", labels):
             buckets[float(sample.labels["le"])] += int(sample.value)
         return quantile(q, sorted(buckets.items()))
-
-
-def quantile(q: float, buckets: list[tuple[float, int]]) -> float:
-    """Estimate a quantile from cumulative buckets (upper bound, count) as PromQL's histogram_quantile does.
-
-    Linear within a bucket; the highest finite bound for what lies above it; NaN when nothing was observed.
-    """
-    if not buckets or buckets[-1][1] == 0:
-        return math.nan
-    rank = q * buckets[-1][1]
-    lower, below = 0.0, 0
-    for bound, count in buckets:
-        if count >= rank and count > below:
-            return lower if math.isinf(bound) else lower + (bound - lower) * (rank - below) / (count - below)
-        lower, below = bound, count
-    return lower

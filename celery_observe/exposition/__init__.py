@@ -1,4 +1,4 @@
-"""The metrics over HTTP: /metrics, /healthz, /readyz, /workflows and a landing page, served by one thread of its own.
+"""The metrics over HTTP: /metrics, /healthz, /readyz, /workflows, /overview and the live page, in a thread of its own.
 
 Nothing here talks to a broker: a request renders what other threads have written and is answered at once.
 """
@@ -26,6 +26,7 @@ from celery_observe.exposition.endpoints import (
     Landing,
     Metrics,
     NotFound,
+    Overview,
     Page,
     Readiness,
     Ready,
@@ -98,11 +99,12 @@ class Exposition:
         readiness: Callable[[], Readiness],
         health: Callable[[], Readiness],
         workflow: Callable[[str], Tree | None] = lambda _id: None,
+        overview: Callable[[], bytes] = lambda: b"{}",
     ) -> None:
         """Take what to serve. All of it is called in this server's thread, and must not block."""
         self.port = settings.port
         self._settings = settings
-        self._served = (render, readiness, health, workflow)
+        self._served = (render, readiness, health, workflow, overview)
         self._server: Server | None = None
         self._listening: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -156,6 +158,7 @@ class Exposition:
                 ("/healthz", Healthy, site),
                 ("/readyz", Ready, site),
                 ("/workflows/([^/]+)", Workflow, site),
+                ("/overview", Overview, site),
                 ("/", Landing, site),
             ],
             default_handler_class=NotFound,

@@ -13,7 +13,7 @@ import msgspec
 from tornado.web import HTTPError, RequestHandler
 
 from celery_observe.exposition.access import Access
-from celery_observe.exposition.landing import CONTENT_SECURITY_POLICY, landing_page
+from celery_observe.exposition.landing import CONTENT_SECURITY_POLICY, PAGE, PAGE_COMPRESSED
 from celery_observe.exposition.negotiation import OPENMETRICS, accepts_gzip, content_type
 from celery_observe.logs import log
 from celery_observe.tree import Tree
@@ -56,6 +56,7 @@ class Site:
     readiness: Callable[[], Readiness]
     health: Callable[[], Readiness]
     workflow: Callable[[str], Tree | None]
+    overview: Callable[[], bytes]
     access: Access
     client_certificates: bool
 
@@ -82,6 +83,14 @@ class Endpoint(RequestHandler):
     def head(self, *path: str) -> None:
         """Answer as to GET; the server leaves the body out."""
         self.get(*path)
+
+    def finish_as(self, content_type: str, body: bytes, compressed: Callable[[], bytes]) -> None:
+        """Answer with a body of this type, compressed for clients that take it."""
+        self.set_header("Content-Type", content_type)
+        if accepts_gzip(self.request.headers.get("Accept-Encoding", "")):
+            self.set_header("Content-Encoding", "gzip")
+            body = compressed()
+        self.finish(body)
 
     def compute_etag(self) -> None:
         """Hash nothing: no answer is worth caching."""
@@ -110,12 +119,8 @@ class Metrics(Endpoint):
         """Answer in the format and coding that the client prefers."""
         chosen = content_type(self.request.headers.get("Accept", ""))
         page = self.site.render(openmetrics=chosen == OPENMETRICS)
-        self.set_header("Content-Type", chosen)
         self.set_header("Vary", "Accept, Accept-Encoding")
-        if accepts_gzip(self.request.headers.get("Accept-Encoding", "")):
-            self.set_header("Content-Encoding", "gzip")
-            page = gzip.compress(page, GZIP_LEVEL)
-        self.finish(page)
+        self.finish_as(chosen, page, lambda: gzip.compress(page, GZIP_LEVEL))
 
 
 class Workflow(Endpoint):
@@ -161,10 +166,19 @@ class Landing(Endpoint):
     """/."""
 
     def get(self) -> None:
-        """Show a person where to go."""
-        state = self.site.readiness()
-        self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(landing_page(ready=state.ready, reasons=state.reasons))
+        """Answer with the live page, which asks for the overview itself."""
+        self.set_header("Vary", "Accept-Encoding")
+        self.finish_as("text/html; charset=utf-8", PAGE, lambda: PAGE_COMPRESSED)
+
+
+class Overview(Endpoint):
+    """/overview."""
+
+    def get(self) -> None:
+        """Answer with what the live page shows, as it was computed last."""
+        view = self.site.overview()
+        self.set_header("Vary", "Accept-Encoding")
+        self.finish_as("application/json", view, lambda: gzip.compress(view, GZIP_LEVEL))
 
 
 class NotFound(Endpoint):

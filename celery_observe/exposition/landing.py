@@ -1,53 +1,46 @@
-"""The page that a person sees who opens the address in a browser. It loads nothing and runs nothing."""
+"""The live page, which a person sees who opens the address in a browser.
+
+One document with its style and its script in it. It loads nothing but what it shows, the answer of ``/overview``, and
+the policy that goes with it allows nothing else: neither another script or style, nor another host.
+"""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterable
-from html import escape
+from importlib.resources import files
 from string import Template
 
 from celery_observe import __version__
 
-STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem;color:#1b1f23}"
-    "h1{font-size:1.5rem}code{font-size:.95em}li{margin:.25rem 0}.no{color:#a40e26}.yes{color:#116329}"
-    "@media(prefers-color-scheme:dark){body{background:#16191d;color:#dfe3e8}a{color:#79b8ff}"
-    ".no{color:#ff8a94}.yes{color:#6fdd8b}}"
+_FILES = files(__name__.rpartition(".")[0]) / "live"
+
+
+def _read(name: str) -> str:
+    return (_FILES / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+STYLE = _read("page.css")
+SCRIPT = _read("page.js")
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        f"style-src {_hash(STYLE)}",
+        f"script-src {_hash(SCRIPT)}",
+        "connect-src 'self'",
+        "img-src data:",  # the icon of the tab, which is in the document too
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+    )
 )
 
-STYLE_HASH = b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-
-CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
-PAGE = Template(f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>celery-observe</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
-<h1>celery-observe {escape(__version__)}</h1>
-$state
-<ul>
-<li><a href="metrics"><code>/metrics</code></a>: for Prometheus, as text or OpenMetrics</li>
-<li><a href="healthz"><code>/healthz</code></a>: whether this process lives</li>
-<li><a href="readyz"><code>/readyz</code></a>: whether its numbers can be believed now</li>
-</ul>
-</main>
-</body>
-</html>
-""")
-
-
-def landing_page(*, ready: bool, reasons: Iterable[str]) -> str:
-    """Return the page, with the state that /readyz tells."""
-    why = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
-    state = '<p class="yes">Ready.</p>' if ready else '<p class="no">Not ready:</p>'
-    return PAGE.substitute(state=f"{state}\n<ul>{why}</ul>" if why else state)
+PAGE = Template(_read("page.html")).substitute(version=__version__, style=STYLE, script=SCRIPT).encode()
+PAGE_COMPRESSED = gzip.compress(PAGE, mtime=0)

@@ -68,6 +68,10 @@ class Group:
         """Return how many alerts fire."""
         return len(self._open)
 
+    def firing(self, most: int) -> list[Alert]:
+        """Return the alerts that fire, the oldest first and ``most`` of them; another thread may ask."""
+        return [self._alert(each, Status.FIRING) for each in list(self._open.values())[:most]]
+
     def fire(self, found: Fact, constant: Mapping[str, str], at: Instant, summary: str | None = None) -> None:
         """Take in a fact that met the conditions."""
         rule = self.rule

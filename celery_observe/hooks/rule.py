@@ -83,6 +83,18 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """What ends an alert at once, if it has the same labels as far as it has them."""
 
 
+def flower_links(url: str | None) -> dict[str, str]:
+    """Return the links to the pages of the Flower at this URL, for those alerts that know what to fill in."""
+    if not url:
+        return {}
+    base = url.rstrip("/")
+    return {
+        "Flower: task": f"{base}/task/{{uuid}}",
+        "Flower: tasks": f"{base}/tasks?name={{task}}",
+        "Flower: worker": f"{base}/worker/{{worker}}",
+    }
+
+
 def rules(tables: Iterable[Mapping[str, Any]], origin: str, links: Mapping[str, str]) -> tuple[Rule, ...]:
     """Return the rules of these tables; all have the ``links`` beside their own. Raises SettingsError."""
     found = tuple(rule(table, f"{origin}, rule {place}", links) for place, table in enumerate(tables, start=1))

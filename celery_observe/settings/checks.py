@@ -96,6 +96,13 @@ def _management_problem(settings: Settings) -> str | None:
     return None
 
 
+def _flower_problem(settings: Settings) -> str | None:
+    url = settings.flower_url
+    if not url or (broker.is_http_url(url) and "@" not in url and not set(url) & set("?#{}")):
+        return None
+    return f"{settings.origin('flower_url')}: {mask_url(url)!r} is no plain URL. Give http://HOST:5555, no login."
+
+
 def _content_problem(settings: Settings) -> str | None:
     known = registry.name_to_type
     unknown = [content for content in settings.accept_content if content not in {*known, *known.values()}]
@@ -153,6 +160,7 @@ CHECKS = (
     _socket_problem,
     _broker_problem,
     _management_problem,
+    _flower_problem,
     _content_problem,
     _bucket_problem,
     _label_problem,

@@ -255,6 +255,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         None
     )
 
+    flower_url: Annotated[
+        str | None,
+        _server("Flower beside us, as browsers reach it: what the page and alerts of hooks link to.", "URL"),
+    ] = None
+
     alert_rule: Annotated[
         tuple[dict[str, Any], ...],
         _alerts("What raises an alert the moment it happens: `[[alert_rule]]` in TOML. Repeatable.", "JSON"),

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from celery_observe.demo.reading import Reading, quantile
+from celery_observe.demo.reading import Reading
 from celery_observe.metrics import observer, tasks
+from celery_observe.overview.quantile import quantile
 
 TEXT = """\
 # TYPE celery_task_outcomes_total counter

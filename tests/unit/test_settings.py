@@ -408,3 +408,20 @@ def test_a_management_url_is_shown_without_its_password() -> None:
 
     assert settings.masked()["management_url"] == ["http://u:***@h:15672"]
     assert "hunter2" not in repr(settings)
+
+
+def test_flower_is_linked_to_where_it_is() -> None:
+    """A path in front of its pages is kept."""
+    assert loaded(flower_url="https://h.example/flower").flower_url == "https://h.example/flower"
+
+
+@pytest.mark.parametrize(
+    "url", ["h:5555", "javascript:alert(1)", "http://", "http://u:hunter2@h:5555", "http://h/?a=b"]
+)
+def test_a_url_of_flower_that_is_no_plain_one_is_refused(url: str) -> None:
+    """It is shown to all who see the page: so it has no login, and leads to a server."""
+    message = refusal(flower_url=url)
+
+    assert message.startswith("--flower-url: ")
+    assert "Give http://HOST:5555" in message
+    assert "hunter2" not in message
