@@ -131,7 +131,7 @@
   }
 
   function tile(key, title, value, unit, below, { kind = "", line, color = "" } = {}) {
-    const node = make("div", { class: `tile ${kind}` }, make("h3", {}, title),
+    const node = make("div", { class: `tile ${kind}` }, make("h2", {}, title),
       make("strong", {}, value, unit ? make("small", {}, unit) : null), make("p", {}, below));
     node.dataset.key = key;
     if (line) node.append(spark(line, color));
