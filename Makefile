@@ -9,12 +9,12 @@ ARGS   ?=
 JOBS   ?= 4
 
 # Directories too: their time changes when a file is deleted.
-SOURCES := pyproject.toml $(wildcard README.md) LICENSE $(shell find celery_observe -name __pycache__ -prune -o -print)
+SOURCES := pyproject.toml $(wildcard README.md) LICENSE $(shell find celery_observe alerts -name __pycache__ -prune -o -print)
 
 .PHONY: help demo test check lint types format bench lock clean
 
 help:
-	@echo 'make demo [ARGS="--duration 20"]   the whole product at work, with a broker of its own'
+	@echo 'make demo [ARGS="--flower"]        the whole product at work, with a broker of its own'
 	@echo 'make test [ARGS="tests/unit -x"]   everything: lint, types, then all tests against the built wheel'
 	@echo 'make check                         the same: lint + types + tests, what CI runs'
 	@echo 'make lint | types | format         one of them alone'
@@ -70,7 +70,7 @@ bench: $(VENV)/.wheel $(VENV)/.dev $(VENV)/.services
 
 lock: | $(VENV)/bin/pip
 	$(PIP) install uv
-	$(COMPILE) pyproject.toml --extra demo --group build --output-file requirements/demo.txt
+	$(COMPILE) pyproject.toml --extra demo --extra flower --group build --output-file requirements/demo.txt
 	$(COMPILE) pyproject.toml --all-extras --group dev --constraints requirements/demo.txt --output-file requirements/dev.txt
 	$(COMPILE) requirements/peers.in --overrides requirements/peers-overrides.txt --output-file requirements/peers.txt
 

@@ -396,6 +396,17 @@ def alerts_test(ctx: click.Context, /, *, sinks: tuple[str, ...], config: str | 
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End by itself.")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="Port of the exporter.")
 @click.option("--broker", metavar="URL", help="Broker to use instead of the embedded one.")
+@click.option("--flower", is_flag=True, help="Start a Flower beside it.")
+@click.option(
+    "--prometheus/--no-prometheus",
+    default=True,
+    help="Start Prometheus and Alertmanager with the shipped rules, if they are installed.  [default: yes]",
+)
+@click.option(
+    "--browser/--no-browser",
+    default=True,
+    help="Open the live page, if there is a display and a terminal.  [default: yes]",
+)
 @click.pass_context
 def demo(ctx: click.Context, /, **options: Any) -> None:
     """Run a shop of real workers under load, with a broker of its own, and the exporter that watches it."""

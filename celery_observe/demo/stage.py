@@ -8,12 +8,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+import msgspec
 from kombu.exceptions import OperationalError
 
 from celery_observe.broker import url_problem
-from celery_observe.demo import broker, valkey
+from celery_observe.demo import around, broker, valkey
+from celery_observe.demo.around import HOW_TO_GET, Flower, Monitoring, monitoring
 from celery_observe.demo.load import Load, Shop, plan
 from celery_observe.demo.observer import Observer
+from celery_observe.demo.opening import may_open, open_page
 from celery_observe.demo.processes import LOOPBACK, Children, Pause, free_port, is_free, stoppable
 from celery_observe.demo.shop import app
 from celery_observe.demo.shop.routing import DEAD_LETTERS, QUEUES
@@ -35,11 +38,12 @@ _SETTLED_WITHIN = 20.0
 _AGREED_WITHIN = 3.0
 
 _INTRODUCTION = f"""
+  live page  {{exporter}}/   open it in a browser
+
   metrics    {{exporter}}/metrics   from events, the broker and remote control
   sidecar    {{sidecar}}/metrics   what only workers and beat themselves know
   readiness  {{exporter}}/readyz
-  overview   {{exporter}}/
-  broker     {{broker}}
+{{around}}  broker     {{broker}}
   logs       {{logs}}
 
 What to look at in /metrics:
@@ -57,10 +61,23 @@ Ctrl-C ends it.
 """
 
 
-def run(*, given_broker: str | None, given_port: int | None, duration: float | None) -> int:
+class Wishes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user asks for: the arguments of `celery_observe.demo.run`."""
+
+    broker: str | None = None
+    port: int | None = None
+    duration: float | None = None
+    flower: bool = False
+    prometheus: bool = True
+    browser: bool = True
+
+
+def run(wishes: Wishes) -> int:
     """Do what `celery_observe.demo.run` says."""
+    given_broker = wishes.broker
     terminal = Terminal(sys.stdout)
-    exporter = _exporter(given_port, terminal)
+    beside = around.flower() if wishes.flower else None
+    exporter = _exporter(wishes.port, terminal, beside)
     server = f"redis://{LOOPBACK}:{free_port()}"
     url = given_broker or f"{server}/0"
     if problem := url_problem(url):
@@ -69,10 +86,11 @@ def run(*, given_broker: str | None, given_port: int | None, duration: float | N
     # Not by arguments, which every user of a machine may read of every process.
     variables = environment(CELERY_BROKER_URL=url, CELERY_RESULT_BACKEND=f"{server}/1")
     with stoppable() as pause, Children(variables) as children:
-        stage = Stage(exporter=exporter, pause=pause, children=children, terminal=terminal)
+        stage = Stage(exporter=exporter, flower=beside, pause=pause, children=children, terminal=terminal)
         try:
-            if stage.prepare(server, given_broker):
-                stage.play(duration)
+            if stage.prepare(server, given_broker, prometheus=wishes.prometheus):
+                stage.open(wanted=wishes.browser)
+                stage.play(wishes.duration)
         except OperationalError as error:
             pause(1.0)  # what ran the server notices its death within half a second
             children.check()
@@ -80,9 +98,10 @@ def run(*, given_broker: str | None, given_port: int | None, duration: float | N
     return 0
 
 
-def _exporter(given_port: int | None, terminal: Terminal) -> Observer:
-    app_and_pace = ["--app", _APP, "--queue-interval", "2", "--inspect-interval", "5"]
-    return Observer("exporter", app_and_pace, port=_choose_port(given_port, terminal), asked_for=bool(given_port))
+def _exporter(given_port: int | None, terminal: Terminal, flower: Flower | None) -> Observer:
+    arguments = ["--app", _APP, "--queue-interval", "2", "--inspect-interval", "5"]
+    arguments += ["--flower-url", flower.url] if flower is not None else []
+    return Observer("exporter", arguments, port=_choose_port(given_port, terminal), asked_for=bool(given_port))
 
 
 def _choose_port(given: int | None, terminal: Terminal) -> int:
@@ -101,7 +120,11 @@ def _choose_port(given: int | None, terminal: Terminal) -> int:
 class Stage:
     """One run: its children, its load, and what is shown of it."""
 
-    def __init__(self, *, exporter: Observer, pause: Pause, children: Children, terminal: Terminal) -> None:
+    def __init__(
+        self, *, exporter: Observer, flower: Flower | None, pause: Pause, children: Children, terminal: Terminal
+    ) -> None:
+        self._flower = flower
+        self._monitoring: Monitoring | None = None
         self._exporter = exporter
         self._socket = f"unix://{children.folder}/observe.sock"
         told = ["--listen", self._socket, "--families", "process", "--label-names", "tier"]
@@ -111,7 +134,7 @@ class Stage:
         self._children = children
         self._terminal = terminal
 
-    def prepare(self, server: str, given_broker: str | None) -> bool:
+    def prepare(self, server: str, given_broker: str | None, *, prometheus: bool) -> bool:
         """Start all in the order in which they need each other, and introduce them; return False when stopped."""
         self._terminal.say("Starting a broker, an exporter, a sidecar, three workers and beat …")
         port = int(server.rpartition(":")[2])
@@ -130,8 +153,27 @@ class Stage:
         self._start("beat", "beat", "--schedule", "schedule")
         if not self._until("an exporter that sees three workers", self._sees_workers):
             return False
-        self._introduce(given_broker or f"{server}/0")
+        self._start_around(prometheus=prometheus)  # last: what looks on must not delay what is looked at
+        self._introduce(given_broker or f"{server}/0", prometheus=prometheus)
         return True
+
+    def open(self, *, wanted: bool) -> None:
+        """Open the live page in the browser of a user who sits here."""
+        if wanted and may_open(environment(), terminal=self._terminal.live):
+            open_page(f"{self._exporter.url}/")
+
+    def _start_around(self, *, prometheus: bool) -> None:
+        """Start what stands around the observers, which have their ports by now."""
+        folder = self._children.folder
+        self._monitoring = monitoring() if prometheus else None
+        if self._monitoring is not None:
+            ports = [each.port for each in self._observers]
+            flower_url = self._flower.url if self._flower is not None else "http://localhost:5555"
+            for name, command in self._monitoring.commands(folder / "monitoring", ports, flower_url).items():
+                self._children.start(name, command)
+        if self._flower is not None:
+            command, login = self._flower.command(_APP, folder), self._flower.login
+            self._children.start("flower", command, signal.SIGTERM, FLOWER_BASIC_AUTH=login)
 
     def _start(self, name: str, *command: str, farewell: signal.Signals = signal.SIGTERM) -> None:
         celery = [sys.executable, "-m", "celery", "--quiet", "--app", f"{_APP}.observed"]
@@ -156,11 +198,24 @@ class Stage:
     def _sees_workers(self) -> bool:
         return self._sees() and self._read(0).workers_up == len(QUEUES)
 
-    def _introduce(self, url: str) -> None:
+    def _around(self, *, prometheus: bool) -> str:
+        """Return the lines of the introduction about what stands around the observers."""
+        told = {}
+        if self._monitoring is not None:
+            told["prometheus"] = f"{self._monitoring.url}/alerts   with the shipped rules"
+            told["alerts"] = f"{self._monitoring.alertmanager_url}   Alertmanager"
+        elif prometheus:
+            told["prometheus"] = HOW_TO_GET
+        if self._flower is not None:
+            told["flower"] = f"{self._flower.url}   user demo, password {self._flower.password}"
+        return "".join(f"  {name:10} {text}\n" for name, text in told.items())
+
+    def _introduce(self, url: str, *, prometheus: bool) -> None:
         self._terminal.say(
             _INTRODUCTION.format(
                 exporter=self._exporter.url,
                 sidecar=self._sidecar.url,
+                around=self._around(prometheus=prometheus),
                 broker=mask_url(url),
                 logs=self._children.folder,
             )

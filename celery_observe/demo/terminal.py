@@ -15,7 +15,8 @@ class Terminal:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._live = out.isatty()
+        self.live = out.isatty()
+        """Whether somebody reads it while it is written."""
         self._drawn = 0
         self._next_line = _LINES_EVERY
 
@@ -26,7 +27,7 @@ class Terminal:
 
     def show(self, summary: Summary, elapsed: float) -> None:
         """Show how things stand `elapsed` seconds into the run."""
-        if self._live:
+        if self.live:
             self._draw([f"{elapsed:.0f} s", *table(summary)])
         elif elapsed >= self._next_line:
             self._next_line += _LINES_EVERY
@@ -35,7 +36,7 @@ class Terminal:
     def finish(self, summary: Summary, elapsed: float) -> None:
         """Show how things stood in the end."""
         lines = [f"after {elapsed:.0f} s", *table(summary)]
-        if self._live:
+        if self.live:
             self._draw(lines)
         else:
             self.say("\n".join(["", *lines]))

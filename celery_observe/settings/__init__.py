@@ -53,5 +53,6 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ, *, i
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return this process's environment for a child, with `changes` and without any CELERY_*."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")} | changes
+    """Return this process's environment for a child, with `changes` and without any CELERY_* and FLOWER_*."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CELERY_", "FLOWER_"))}
+    return kept | changes

@@ -5,16 +5,23 @@ One at a time: each starts a broker, three workers, beat, the exporter and a sid
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import socket
+import urllib.error
+import urllib.request
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from conftest import require
 from services.demo import READY, Demo
 from services.ports import LOOPBACK, free_port
 from services.redis import Redis
@@ -59,6 +66,47 @@ def test_a_run_of_set_length_shows_every_kind_of_outcome_and_accounts_for_every_
     assert sent == ended + dead
     assert dead
     demo.assert_gone()
+
+
+def test_what_stands_around_it_comes_and_goes_with_it(start_demo: StartDemo) -> None:
+    """The live page comes first; Prometheus has the shipped rules and scrapes both; Flower wants its password."""
+    require("prometheus", installed=shutil.which("prometheus") is not None)
+    demo = start_demo("--port", "0", "--flower")
+    demo.wait_output(READY, timeout=120)
+    url, login = demo.flower
+
+    (first, *_) = re.findall(r"http://\S+", demo.output)
+    assert first == demo.page_url == f"http://{LOOPBACK}:{demo.metrics_port}/"
+    assert json.loads(got(f"{demo.page_url}overview"))["flower"] == url
+    eventually(lambda: scraped(demo) == {demo.metrics_port, demo.sidecar_port}, 40.0, what="both are scraped")
+    rules = {rule["name"] for group in asked(demo, "rules")["groups"] for rule in group["rules"]}
+    assert {"CeleryErrorBudgetBurn", "CeleryQueueWithoutConsumers", "celery_observe:links"} <= rules
+    assert asked(demo, "alertmanagers")["activeAlertmanagers"][0]["url"].startswith(demo.alertmanager_url)
+    eventually(lambda: len(json.loads(got(f"{url}/api/workers", login))) == 3, 40.0, what="Flower sees three workers")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        got(f"{url}/api/workers")
+    demo.send_signal(signal.SIGINT)
+
+    assert demo.wait(timeout=30) == 0, demo.output
+    demo.assert_gone()
+
+
+def got(url: str, login: str = "") -> str:
+    """What a URL answers with, to nobody or to `user:password`."""
+    headers = {"Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else {}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as response:
+        return str(response.read().decode())
+
+
+def asked(demo: Demo, what: str) -> Any:
+    """What the API of the demo's Prometheus says."""
+    return json.loads(got(f"{demo.prometheus_url}/api/v1/{what}"))["data"]
+
+
+def scraped(demo: Demo) -> set[int]:
+    """The ports that the demo's Prometheus could scrape."""
+    targets = asked(demo, "targets")["activeTargets"]
+    return {int(target["scrapeUrl"].split(":")[2].partition("/")[0]) for target in targets if target["health"] == "up"}
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

@@ -73,6 +73,11 @@ class Demo(Process):
         return False
 
     @property
+    def page_url(self) -> str:
+        """The URL of the live page."""
+        return self._said(r"live page +(\S+)")
+
+    @property
     def metrics_port(self) -> int:
         """The port that it says the exporter has."""
         return int(self._said(r"metrics +http://127\.0\.0\.1:(\d+)/metrics"))
@@ -93,6 +98,22 @@ class Demo(Process):
         return int(self._said(r"broker +redis://127\.0\.0\.1:(\d+)/0"))
 
     @property
+    def prometheus_url(self) -> str:
+        """Where it says that Prometheus serves."""
+        return self._said(r"prometheus +(http://[^/]+)/alerts")
+
+    @property
+    def alertmanager_url(self) -> str:
+        """Where it says that Alertmanager serves."""
+        return self._said(r"alerts +(http://\S+)")
+
+    @property
+    def flower(self) -> tuple[str, str]:
+        """Where it says that Flower serves, and the login as `user:password`."""
+        url, user, password = self._groups_of(r"flower +(http://\S+) +user (\w+), password (\S+)")
+        return url, f"{user}:{password}"
+
+    @property
     def logs(self) -> Path:
         """Its temporary folder."""
         return Path(self._said(r"logs +(\S+)"))
@@ -108,9 +129,12 @@ class Demo(Process):
         return {name: int(count) for name, count in re.findall(r"(\w+) (\d+)", line.removeprefix(heading))}
 
     def _said(self, pattern: str) -> str:
+        return self._groups_of(pattern)[0]
+
+    def _groups_of(self, pattern: str) -> tuple[str, ...]:
         found = re.search(pattern, self.output)
         assert found, f"{pattern!r} is not in:\n{self.output}"
-        return found[1]
+        return found.groups()
 
     def assert_gone(self) -> None:
         """Hold that no process, no port and no file of it is left."""

@@ -205,10 +205,17 @@ def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(demo, "run", run)
 
-    result = invoked("demo", "--duration", "20", "--port", "0", "--broker", "redis://h")
+    result = invoked("demo", "--duration", "20", "--port", "0", "--broker", "redis://h", "--flower", "--no-prometheus")
 
     assert result.exit_code == 3
-    assert given == {"duration": 20.0, "port": 0, "broker": "redis://h"}
+    assert given == {
+        "duration": 20.0,
+        "port": 0,
+        "broker": "redis://h",
+        "flower": True,
+        "prometheus": False,
+        "browser": True,
+    }
 
 
 def test_demo_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,7 +289,7 @@
       pen = "L";
     });
     const svg = draw("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", "aria-hidden": "true", class: color });
-    const whole = path && !path.slice(1).includes("M") ? `${path}L100 40L0 40Z` : "";
+    const whole = path && !path.slice(1).includes("M") ? `${path}L100 40L${path.slice(1, path.indexOf(" "))} 40Z` : "";
     svg.append(draw("path", { d: whole, class: "shade" }), draw("path", { d: path, class: "spark", "vector-effect": "non-scaling-stroke" }));
     return svg;
   }
