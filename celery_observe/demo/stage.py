@@ -33,7 +33,7 @@ _SEED = 1
 _VISITS_PER_SECOND = 3.0
 _TICK = 0.05
 _READ_EVERY = 1.0
-_READY_WITHIN = 45.0
+_READY_WITHIN = 90.0
 _SETTLED_WITHIN = 20.0
 _AGREED_WITHIN = 3.0
 
@@ -154,6 +154,8 @@ class Stage:
         if not self._until("an exporter that sees three workers", self._sees_workers):
             return False
         self._start_around(prometheus=prometheus)  # last: what looks on must not delay what is looked at
+        if not self._until("all that stands around them", lambda: not any(map(is_free, self._ports_around))):
+            return False
         self._introduce(given_broker or f"{server}/0", prometheus=prometheus)
         return True
 
@@ -197,6 +199,13 @@ class Stage:
 
     def _sees_workers(self) -> bool:
         return self._sees() and self._read(0).workers_up == len(QUEUES)
+
+    @property
+    def _ports_around(self) -> list[int]:
+        """The ports of what stands around the observers."""
+        monitoring, flower = self._monitoring, self._flower
+        ports = [monitoring.prometheus_port, monitoring.alertmanager_port] if monitoring is not None else []
+        return [*ports, flower.port] if flower is not None else ports
 
     def _around(self, *, prometheus: bool) -> str:
         """Return the lines of the introduction about what stands around the observers."""

@@ -30,6 +30,7 @@ from services.waiting import eventually
 pytestmark = [
     pytest.mark.workers,
     pytest.mark.xdist_group("demo"),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds what is left in /proc"),
 ]
 
@@ -51,7 +52,7 @@ def test_a_run_of_set_length_shows_every_kind_of_outcome_and_accounts_for_every_
     demo = start_demo("--duration", "15", "--port", "0")
     demo.wait_output(READY)
 
-    assert demo.wait(timeout=90) == 0, demo.output
+    assert demo.wait(timeout=120) == 0, demo.output
 
     assert len(demo.summary) <= 24
     assert max(map(len, demo.summary)) <= 100
@@ -75,7 +76,7 @@ def test_what_stands_around_it_comes_and_goes_with_it(start_demo: StartDemo) -> 
     demo.wait_output(READY, timeout=120)
     url, login = demo.flower
 
-    (first, *_) = re.findall(r"http://\S+", demo.output)
+    first, *_ = re.findall(r"http://\S+", demo.output)
     assert first == demo.page_url == f"http://{LOOPBACK}:{demo.metrics_port}/"
     assert json.loads(got(f"{demo.page_url}overview"))["flower"] == url
     eventually(lambda: scraped(demo) == {demo.metrics_port, demo.sidecar_port}, 40.0, what="both are scraped")

@@ -54,7 +54,7 @@ class Demo(Process):
         command = [sys.executable, "-m", "celery_observe", "demo", *options]
         super().__init__("demo", command, folder, env={**MISLEADING, MARK: self.mark})
 
-    def wait_output(self, text: str, timeout: float = 60.0) -> None:
+    def wait_output(self, text: str, timeout: float = 120.0) -> None:
         """Wait until it has printed `text`, and remember which process groups it then has."""
         super().wait_output(text, timeout)
         self._groups = {group_of(pid) for pid in self.family}
