@@ -11,10 +11,16 @@ _CRITICAL, _WARNING = "critical", "warning"
 
 
 def concerns(
-    queues: Iterable[Queue], workers: Iterable[Worker], workflows: Iterable[Root], observer: Observer
+    queues: Iterable[Queue],
+    workers: Iterable[Worker],
+    workflows: Iterable[Root],
+    observer: Observer,
+    *,
+    ready: bool,
 ) -> list[Concern]:
-    """Return what is wrong now, the worst first; ``MOST`` at the most."""
-    found = [*_of_queues(queues), *_of_workers(workers), *_of_workflows(workflows), *_of_observer(observer)]
+    """Return what is wrong now, the worst first; ``MOST`` at the most. Why we are not ready is told elsewhere."""
+    found = [*_of_queues(queues), *_of_workers(workers), *_of_workflows(workflows), *_of_loss(observer)]
+    found += _of_plugins(observer) if ready else []
     return sorted(found, key=lambda each: each.severity)[:MOST]  # critical comes before warning
 
 
@@ -46,10 +52,13 @@ def _of_workflows(workflows: Iterable[Root]) -> Iterator[Concern]:
             yield Concern(severity=_WARNING, about="workflow", name=root.root, text=text)
 
 
-def _of_observer(observer: Observer) -> Iterator[Concern]:
+def _of_loss(observer: Observer) -> Iterator[Concern]:
     if observer.unobserved_lately:
         text = f"workers accepted {observer.unobserved_lately:.0f} tasks lately of which no event arrived"
         yield Concern(severity=_WARNING, about="observer", name="loss", text=text)
+
+
+def _of_plugins(observer: Observer) -> Iterator[Concern]:
     for plugin in observer.plugins:
         if not plugin.up:
             text = plugin.problem or "failed when it ran last"

@@ -81,7 +81,7 @@ class Viewer:
             flower=self._flower,
             outcomes=_outcomes(lately),
             now=_at_a_glance(sources, queues, workers),
-            concerns=concerns(shown_queues, shown_workers, shown_roots, own_row),
+            concerns=concerns(shown_queues, shown_workers, shown_roots, own_row, ready=not reasons),
             alerts=list(alerts or ()),
             alerting=alerts is not None,
             history=self._past.told(at),

@@ -10,7 +10,7 @@ from celery_observe.fact import Cause, Detail, Ended, Exit, Fact, Failed, Outcom
 from celery_observe.hooks import Message, Status
 from celery_observe.hooks.breaker import Breaker
 from celery_observe.hooks.grouping import LIMIT_WINDOW, MOST_OPEN, REPEAT_AFTER, Group
-from celery_observe.hooks.rule import rule
+from celery_observe.hooks.rule import flower_links, rule
 from celery_observe.testing import FakeClock
 
 
@@ -258,3 +258,35 @@ def test_a_circuit_is_left_open_longer_each_time() -> None:
     assert breaker.is_open
     breaker.close()
     assert (breaker.is_open, breaker.pause(100.0)) == (False, 0.0)
+
+
+def test_alerts_link_to_flower_where_it_is() -> None:
+    """To the task that failed, to its like, and to the worker: what is known of the fact."""
+    links = flower_links("https://h/flower/")
+    task = Told(group_wait=0, alert_link=links)
+    task.fire(failed("a b", detail=Detail(uuid="id/1")))
+    worker = Told(group_wait=0, alert_link=links, on="worker_exited")
+    worker.fire(WorkerExited("celery@h", Exit.LOST))
+
+    (told,), (left,) = task.due(), worker.due()
+
+    assert told.alerts[0].links == {
+        "Flower: task": "https://h/flower/task/id%2F1",
+        "Flower: tasks": "https://h/flower/tasks?name=a%20b",
+        "Flower: worker": "https://h/flower/worker/w1%40h",
+    }
+    assert left.alerts[0].links == {"Flower: worker": "https://h/flower/worker/celery%40h"}
+    assert flower_links(None) == {}
+
+
+def test_what_fires_can_be_asked_for() -> None:
+    """So many of it, the oldest first, until it is over."""
+    told = Told(group_wait=0, resolve_after=60)
+    for task in ("a", "b", "c"):
+        told.fire(failed(task), 2)
+        told.clock.advance(1)
+
+    assert [(each.labels["task"], each.count) for each in told.group.firing(2)] == [("a", 2), ("b", 2)]
+    told.due()
+    told.due(120)
+    assert told.group.firing(2) == []

@@ -271,6 +271,7 @@ def test_loss_and_plugins_that_fail_are_concerns() -> None:
         ("overview", True, ""),
     ]
     assert [each.name for each in view.concerns] == ["loss", "queues.redis"]
+    assert [each.name for each in seen.look(reasons=["redis://h: down"]).concerns] == ["loss"]
     assert seen.look(3600).observer.unobserved_lately == 0
 
 

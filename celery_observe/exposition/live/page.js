@@ -151,9 +151,9 @@
         { line: past.failed, color: "is-failed", kind: ended > 20 && failed / ended > 0.1 ? "alarm" : "" }),
       tile("running", "Running", whole(view.now.running), view.now.slots == null ? "" : `of ${whole(view.now.slots)} slots`,
         view.now.running == null ? "not known" : view.now.slots ? `${percent(view.now.running, view.now.slots)} busy` : "attempts now", { line: past.running }),
-      tile("waiting", "Waiting", whole(view.now.waiting), "", view.now.oldest == null ? (view.now.waiting == null ? "queues are not read" : "messages") : view.now.oldest ? `oldest ${duration(view.now.oldest)}` : "none is old",
+      tile("waiting", "Waiting", whole(view.now.waiting), "", view.now.oldest == null ? (view.now.waiting == null ? "no queue is known" : "messages") : view.now.oldest ? `oldest ${duration(view.now.oldest)}` : "none is old",
         { line: past.waiting, color: "is-waiting" }),
-      tile("workers", "Workers", whole(view.now.workers_up), `of ${whole(view.now.workers_known)} up`, stalled ? `${stalled} stalled` : down ? `${whole(down)} gone` : view.now.workers_known ? "none stalled" : "none heard of",
+      tile("workers", "Workers", view.now.workers_known ? whole(view.now.workers_up) : "–", view.now.workers_known ? `of ${whole(view.now.workers_known)} up` : "", stalled ? `${stalled} stalled` : down ? `${whole(down)} gone` : view.now.workers_known ? "none stalled" : "none heard of",
         { line: past.workers, color: "is-calm", kind: stalled ? "alarm" : down ? "caution" : "" }),
       tile("lost", "Not observed", whole(lately), lately === 1 ? "task" : "tasks", lag == null ? `in ${window}` : lag < 0.001 ? "events read at once" : `read after ${duration(lag)}`,
         { line: past.lag, color: "is-calm", kind: lately ? "caution" : "" }),
@@ -180,9 +180,9 @@
     fill($("attention"), rows.map(([key, severity, name, said, path, about]) => [key, make("li", {},
       badge(severity, severity === "critical" || severity === "error" ? "bad" : "warn"),
       make("div", {}, make("span", { class: "what" }, named(name, path)), make("span", { class: "sub" }, `${about}: ${said}`)))]));
-    const well = view.ready ? "Nothing: workers consume, and no event was lost." : "";
-    text($("attention-empty"), rows.length ? "" : view.now.workers_known ? well : "");
-    $("attention-empty").classList.toggle("ok", true);
+    const well = view.ready && view.now.workers_known;
+    text($("attention-empty"), rows.length ? "" : well ? "Nothing: workers consume, and no event was lost." : view.ready ? "Nothing yet." : "The observer itself: see above.");
+    $("attention-empty").classList.toggle("ok", Boolean(well));
     text($("attention-note"), view.alerting ? "alerts that fire first" : "");
   }
 
@@ -201,7 +201,7 @@
           whole(dead ? queue.dead : queue.waiting), queue.waiting ? duration(queue.oldest) : "–", whole(queue.in_flight), whole(queue.scheduled),
           whole(queue.slots), make("span", short ? { class: "hot" } : {}, whole(queue.desired))];
       }),
-      view.brokers.length ? "No queue could be read yet." : "Queues are asked by an exporter, which reads the broker.");
+      view.brokers.length ? "No queue is known yet." : "Queues are asked by an exporter, which reads the broker.");
     note("queues", rows.length);
   }
 
@@ -216,7 +216,7 @@
           worker.slots && worker.up !== false ? [meter(share, share >= 1 ? "is-full" : ""), amount(busy)] : busy,
           whole(worker.reserved), rate(worker.rate), worker.heartbeat == null ? "–" : `${duration(worker.heartbeat)} ago`];
       }),
-      view.ready ? "No worker has been heard of." : "");
+      view.ready ? "No worker has been heard of." : "Not known.");
     note("workers", view.workers.length, view.now.workers_known ? `${whole(view.now.workers_up)} of ${whole(view.now.workers_known)} up` : "");
   }
 
