@@ -315,7 +315,7 @@
     const span = Math.min(600, Math.max(60, ...past.ago.slice(0, 1)));
     const stacked = past.ago.map((_, place) => sum(OUTCOMES.map((each) => past[each][place])));
     const most = ceiling(Math.max(0.5, ...stacked, ...past.published.filter((value) => value != null)));
-    const x = (place) => left + (width - left) * (1 - past.ago[place] / span);
+    const x = (place) => left + (width - left) * Math.max(0, 1 - past.ago[place] / span);
     const y = (value) => bottom - (bottom - top) * (value / most);
     scale = { x, span, left, width, top, bottom };
     const nodes = [];
@@ -408,7 +408,8 @@
       if (answer.status === 401 || answer.status === 403) return void lose("Not allowed any more: reload the page to sign in.");
       if (!answer.ok) throw new Error(String(answer.status));
       const fresh = await answer.json();
-      if (fresh.version !== VERSION) return void location.reload();
+      if (!fresh.version) throw new Error("no view yet");
+      if (fresh.version !== VERSION && performance.now() > 60000) return void location.reload();
       renewed = view && view.at === fresh.at ? renewed : Date.now();
       view = fresh;
       failures = 0;
