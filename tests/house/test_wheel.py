@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import celery_observe
+from house.source import ROOT
 
 pytestmark = pytest.mark.skipif(
     "TEST_THE_WHEEL" not in os.environ,
@@ -33,6 +34,16 @@ def test_the_wheel_is_typed() -> None:
     files = importlib.metadata.files("celery-observe") or []
 
     assert "celery_observe/py.typed" in {str(file) for file in files}
+
+
+def test_the_wheel_has_the_page_and_the_rules() -> None:
+    """What is read at run time and is no module: the live page, and what the demo starts Prometheus with."""
+    files = {str(file) for file in importlib.metadata.files("celery_observe") or []}
+    rules = {f"celery_observe/alerts/rules/{file.name}" for file in (ROOT / "alerts" / "rules").iterdir()}
+
+    assert {f"celery_observe/exposition/live/page.{kind}" for kind in ("html", "css", "js")} <= files
+    assert rules <= files
+    assert "celery_observe/alerts/alertmanager/alertmanager.yml" in files
 
 
 @pytest.mark.parametrize(("group", "name"), [("console_scripts", "celery-observe"), ("celery.commands", "observe")])
