@@ -25,6 +25,8 @@ NOT_OURS = dict.fromkeys(("up", "process_start_time_seconds", "process_cpu_secon
 VALUES: dict[str, Labels] = {"outcome": frozenset(Outcome), "cause": frozenset(Cause), "kind": frozenset(Exit)}
 """The values of labels that have few, to find those that are misspelt."""
 
+_KEEPS_SERIES = {"topk", "bottomk"}
+_WRITES_LABEL = {"label_join", "label_replace"}
 _SET_OPERATORS = {"and", "or", "unless"}
 
 
@@ -80,7 +82,7 @@ class _Reader:
             case promql.BinaryExpr():
                 labels = self._combined(node)
             case promql.Call():
-                labels = labels.union(*(self.labels(argument) for argument in node.args))
+                labels = labels.union(*(self.labels(argument) for argument in node.args), _added(node))
             case promql.ParenExpr() | promql.UnaryExpr() | promql.SubqueryExpr():
                 labels = self.labels(node.expr)
         return labels
@@ -99,6 +101,8 @@ class _Reader:
         inner = self.labels(node.expr)
         named = set(node.modifier.labels) if node.modifier else set()
         _demand(named, inner, node)
+        if str(node.op) in _KEEPS_SERIES:
+            return inner
         if node.modifier and node.modifier.type == promql.AggModifierType.Without:
             return inner - named
         return frozenset(named)
@@ -112,6 +116,12 @@ class _Reader:
         if str(node.op) in _SET_OPERATORS:
             return left | right if str(node.op) == "or" else left
         return _matched(node.modifier, left, right)
+
+
+def _added(node: promql.Call) -> Labels:
+    """The label that a function writes: the second argument of those that write one."""
+    target = node.args[1] if node.func.name in _WRITES_LABEL else None
+    return frozenset({target.val}) if isinstance(target, promql.StringLiteral) else frozenset()
 
 
 def _matched(modifier: promql.BinModifier, left: Labels, right: Labels) -> Labels:
