@@ -335,9 +335,8 @@ def _targets() -> Panel:
             words={"0": ("no", "text"), "1": ("yes", "text")},
         ),
         Column(
-            name="Version",
+            name="",
             query=f"max by (job, instance, version) ({of('celery_observe_build_info')})",
-            words={"1": ("", "text")},
         ),
         keys=["job", "instance", "version"],
         look=Look(width=12, height=9),

@@ -12,7 +12,7 @@ from dashboards.src.kit.links import RUNBOOK
 from dashboards.src.kit.panels import PER_SECOND, Column, Look, Panel, graph, listing, number
 from dashboards.src.kit.queries import BAD, FINAL, burn, gauge, now, of, quantile, recorded, top
 
-SMALL = Look(width=4, height=3)
+SMALL = Look(width=4, height=4)
 ENDED = "job:celery_task_outcomes:rate5m"
 
 
@@ -150,7 +150,7 @@ def _lists() -> list[Panel]:
             "The alerts that fire now, what they are about, and what to do.",
             Column(name="", query=_FIRING_ROWS),
             keys=["severity", "alertname", "about", RUNBOOK],
-            look=Look(width=11, height=9),
+            look=Look(width=10, height=9),
         ),
         listing(
             "Tasks that fail most",
@@ -189,7 +189,7 @@ def _lists() -> list[Panel]:
                 words={"0": ("none", colours.BAD)},
             ),
             keys=["queue"],
-            look=Look(width=6, height=9),
+            look=Look(width=7, height=9),
             alerts=["CeleryQueueWithoutConsumers"],
         ),
     ]

@@ -33,6 +33,7 @@ from dashboards.src.kit.queries import (
 TASK = 'task="$task"'
 WHERE = f'{TASK}, queue=~"$queue"'
 OUTCOMES = "celery_task_outcomes_total"
+TOLD = "What it tells of itself (update_state)"
 SMALL = Look(width=3, height=4, base=colours.NEUTRAL)
 RATE = Look(unit=PER_SECOND)
 SECONDS = Look(unit="s", colours=colours.QUANTILES)
@@ -46,7 +47,9 @@ def board() -> dashboard.Dashboard:
         "How long it takes": _durations(),
         "Why it fails": _failures(),
         "What was promised": _promises(),
-        "What it does now, and what it needs (told by instrumented workers)": _inside(),
+        "What it does now": _running(),
+        "What it needs (told by instrumented workers)": _needs(),
+        TOLD: _told(),
         "Which task? The busiest": [_busiest()],
     }
     variables = [
@@ -57,6 +60,7 @@ def board() -> dashboard.Dashboard:
         "tasks",
         "One task: how often it runs, how it ends, how long it takes and waits, why it fails, what of it runs now.",
         rows,
+        folded=[TOLD],
         variables=variables,
         alerts='task=~"|$task"',
     )
@@ -246,13 +250,9 @@ def _promises() -> list[Panel]:
             "The part of attempts that failed or came too late, and what objectives.yml allows.",
             (of("task:celery_slo_bad:ratio_rate5m", TASK), burnt),
             (f"max by (slo, le) (1 - task:celery_slo_objective:ratio{{{TASK}}})", f"allowed: {burnt}"),
-            look=Look(unit="percentunit", width=12, dashed=("allowed: success ", "allowed: start 300.0")),
+            look=Look(unit="percentunit", width=12, dashed=("allowed",)),
         ),
     ]
-
-
-def _inside() -> list[Panel]:
-    return [*_running(), *_needs()]
 
 
 def _running() -> list[Panel]:
@@ -263,26 +263,31 @@ def _running() -> list[Panel]:
             "Attempts that execute, and those among them that wait for the result of another task.",
             (now("celery_task_running", "queue", WHERE), "{{queue}}"),
             (otherwise(now("celery_task_blocked", where=TASK), zero(known)), "blocked"),
-            look=Look(width=6, colours={"blocked": colours.BAD}),
+            look=Look(width=12, colours={"blocked": colours.BAD}),
         ),
         graph(
             "Longest running, over time",
             "How long the attempt that started first has been running.",
             (otherwise(f"max({gauge('celery_task_oldest_running_seconds', TASK)})", zero(known)), "longest"),
-            look=Look(unit="s", width=6),
+            look=Look(unit="s", width=12),
             alerts=["CeleryTaskHung"],
         ),
+    ]
+
+
+def _told() -> list[Panel]:
+    return [
         graph(
             "Progress",
             "How much is done of those that run, as they tell it: the mean. No task has to.",
             (f"max({gauge('celery_task_progress_ratio', TASK)})", "done"),
-            look=Look(unit="percentunit", width=6, greatest=1),
+            look=Look(unit="percentunit", width=12, greatest=1),
         ),
         graph(
             "States of its own",
             "Attempts that execute, by the state that they gave themselves with update_state.",
             (now("celery_task_in_state", "state", TASK), "{{state}}"),
-            look=Look(width=6, stacked=True),
+            look=Look(width=12, stacked=True),
         ),
     ]
 

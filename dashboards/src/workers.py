@@ -281,7 +281,7 @@ def _children() -> list[Panel]:
                 colours={
                     "recycled": colours.GOOD,
                     "exited": colours.NEUTRAL,
-                    "failed": colours.ODD,
+                    "failed": "yellow",
                 },
             ),
             alerts=["CeleryWorkerChildrenDying"],

@@ -1,16 +1,22 @@
-"""The shop under a Prometheus, on each broker: what its pages claim comes true."""
+"""The shop under a Prometheus, on each broker: its pages are right, and every panel has something to draw."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from house.boards import Query, queries
+from house.rules import RULE_FILES
 from house.shop import EVERYWHERE, Claim, claims
 from services.demo import READY, Demo
+from services.exporter import Exporter
+from services.ports import LOOPBACK
 from services.prometheus import Prometheus
+from services.rabbitmq import RabbitMQ
 from services.redis import Redis
 from services.waiting import eventually
 
@@ -20,16 +26,64 @@ LOOK_BACK = "[10m:1s]"
 WITHIN = 60.0
 """Seconds: every kind of order comes every nine."""
 
+TASKS = ("payments.charge", "catalogue.import")
+"""With one or the other every panel about a task has something to draw: the first fails, the second tells progress."""
+
+NOTHING_TO_DRAW = {
+    "observer: Raised": "the shop has no hooks",
+    "observer: Sent and dropped": "nor sinks",
+    "observer: Until delivered, p95": "nor sinks",
+    "observer: Waiting, and not looked at [A]": "nor sinks",
+    "overview: What fires": "nothing may fire",
+}
+ONLY_RABBITMQ = "queues: Published", "queues: Delivered", "queues: Acknowledged", "queues: Redelivered"
+
 
 def missing(prometheus: Prometheus, awaited: list[Claim]) -> list[Claim]:
     """Those that have not been true at any moment."""
     return [claim for claim in awaited if not prometheus.query(f"count_over_time(({claim.expression}){LOOK_BACK})")]
 
 
-def proves(demo: Demo, prometheus: Callable[..., Prometheus], broker: str) -> None:
-    """Hold that all that is claimed of a broker comes true, and that nothing was lost meanwhile."""
+def expected(broker: str) -> list[Query]:
+    """The queries of all panels, but for those that have their reason to yield nothing."""
+    without = (*NOTHING_TO_DRAW, *(ONLY_RABBITMQ if broker == "Redis" else ()))
+    return [query for query in queries() if not str(query).startswith(without)]
+
+
+def silent(prometheus: Prometheus, asked: list[Query], seconds: dict[str, float]) -> list[Query]:
+    """Those that yield nothing; how long each took is added to `seconds`."""
+    return [query for query in asked if not any(_drawn(prometheus, query, task, seconds) for task in TASKS)]
+
+
+def _drawn(prometheus: Prometheus, query: Query, task: str, seconds: dict[str, float]) -> bool:
+    expression = query.filled(task=task, __rate_interval="10s", __interval="1s", __range="2m")
+    begun = time.perf_counter()
+    drawn = prometheus.query(expression) if query.instant else prometheus.query_range(expression, span=120, step=1)
+    seconds[str(query)] = time.perf_counter() - begun
+    return bool(drawn)
+
+
+def draws(prometheus: Prometheus, broker: str) -> None:
+    """Hold that every query of every panel is answered, and has something to draw."""
+    asked, seconds = expected(broker), dict[str, float]()
+
+    def all_draw() -> bool:
+        asked[:] = silent(prometheus, asked, seconds)
+        return not asked
+
+    with suppress(AssertionError):  # said below, by name
+        eventually(all_draw, WITHIN / 2)
+    for name, took in sorted(seconds.items(), key=lambda each: -each[1])[:10]:
+        print(f"{took:6.3f} s  {name}")
+    print(f"{sum(seconds.values()):6.3f} s  all {len(seconds)} queries")
+    assert list(map(str, asked)) == []
+
+
+def proves(demo: Demo, prometheus: Callable[..., Prometheus], broker: str, *replicas: Exporter) -> None:
+    """Hold that all that is claimed of a broker comes true and is drawn, and that nothing was lost meanwhile."""
     demo.wait_output(READY, timeout=90)
-    observed = prometheus({"exporter": [demo.metrics_port], "sidecar": [demo.sidecar_port]})
+    ports = [demo.metrics_port, demo.sidecar_port, *(replica.port for replica in replicas)]
+    observed = prometheus({"shop": ports}, rules=RULE_FILES)
     awaited = [claim for claim in claims() if claim.broker in {EVERYWHERE, broker}]
 
     def all_are_true() -> bool:
@@ -39,6 +93,7 @@ def proves(demo: Demo, prometheus: Callable[..., Prometheus], broker: str) -> No
     with suppress(AssertionError):  # said below, by name
         eventually(all_are_true, WITHIN)
     assert list(map(str, awaited)) == []
+    draws(observed, broker)
     demo.terminate(timeout=30)
     assert "all accounted for" in demo.summary[-1]
 
@@ -53,9 +108,17 @@ def test_all_that_is_claimed_is_seen_on_redis(
 
 
 def test_all_that_is_claimed_is_seen_on_rabbitmq(
-    rabbitmq_url: str, prometheus: Callable[..., Prometheus], processes: ExitStack, tmp_path: Path
+    rabbitmq_url: str,
+    rabbitmq_server: RabbitMQ,
+    exporter: Callable[..., Exporter],
+    prometheus: Callable[..., Prometheus],
+    processes: ExitStack,
+    tmp_path: Path,
 ) -> None:
-    """Pattern by pattern, as docs/shop has it."""
+    """Pattern by pattern, as docs/shop has it; a replica beside the shop's exporter asks the management API."""
     demo = processes.enter_context(Demo(tmp_path, "--port", "0", "--broker", rabbitmq_url))
+    management = f"http://{LOOPBACK}:{rabbitmq_server.management_port}"
 
-    proves(demo, prometheus, "RabbitMQ")
+    replica = exporter(rabbitmq_url, arguments=("--queue-interval", "2", "--management-url", management))
+
+    proves(demo, prometheus, "RabbitMQ", replica)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -82,6 +83,12 @@ class Prometheus(_Asked):
         """The labels and values of a vector."""
         answer = self.ask("/api/v1/query", query=expression)
         return [(each["metric"], float(each["value"][1])) for each in answer["data"]["result"]]
+
+    def query_range(self, expression: str, span: float, step: float) -> list[dict[str, Any]]:
+        """The series of a matrix over the last `span` seconds, a value each `step`."""
+        now = time.time()
+        asked = {"query": expression, "start": str(now - span), "end": str(now), "step": str(step)}
+        return list(self.ask("/api/v1/query_range", **asked)["data"]["result"])
 
     def rules(self) -> list[dict[str, Any]]:
         """All rules, with the health and the alerts of each."""

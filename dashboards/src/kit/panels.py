@@ -21,6 +21,9 @@ PER_SECOND = "suffix:/s"
 NONE = "none"
 """The name of a series that says that nothing of the kind has happened."""
 
+_WIDTHS = {"severity": 85, "alertname": 250}
+"""Of columns whose words are known, in pixels."""
+
 _AT_LEAST = {"short": 1.0, PER_SECOND: 0.01, "s": 0.01}
 """How far an axis reaches if all is 0, by unit: not to 100."""
 
@@ -48,7 +51,7 @@ class Look:
     colours: Mapping[str, str] = field(default_factory=dict)
     """Of series, by their name."""
     dashed: Sequence[str] = ()
-    """Series that are no measurement: what is promised, what is allowed."""
+    """How the names of series begin that are no measurement: what is promised, what is allowed."""
     stacked: bool = False
     listed: bool = False
     """Whether the names of series stand beside the graph, one a line, since they are many."""
@@ -90,7 +93,7 @@ def graph(title: str, description: str, *queries: Series, look: Look, alerts: Se
     for name, colour in {NONE: MUTED, **look.colours}.items():
         panel.override_by_name(name, [_fixed(colour)])
     for name in look.dashed:
-        panel.override_by_name(name, _DASHED)
+        panel.override_by_regexp(f"/^{name}/", _DASHED)
     _describe(panel, title, description, look, alerts)
     for name, query in zip(ascii_uppercase, queries, strict=False):
         panel.with_target(_target(name, query).range().exemplar(_has_exemplars(query)))
@@ -181,9 +184,14 @@ def _has_exemplars(query: Series) -> bool:
 
 
 def _legend(look: Look) -> common.VizLegendOptions:
-    mode = shapes.LegendDisplayMode.TABLE if look.listed else shapes.LegendDisplayMode.LIST
     place = shapes.LegendPlacement.RIGHT if look.listed else shapes.LegendPlacement.BOTTOM
-    return common.VizLegendOptions().show_legend(show_legend=True).display_mode(mode).placement(place).calcs([])
+    return (
+        common.VizLegendOptions()
+        .show_legend(show_legend=True)
+        .display_mode(shapes.LegendDisplayMode.LIST)
+        .placement(place)
+        .calcs([])
+    )
 
 
 def _colour(mode: models.FieldColorModeId) -> dashboard.FieldColor:
@@ -209,6 +217,8 @@ def _mapping(words: Mapping[str, tuple[str, str]]) -> models.ValueMap:
 
 
 def _of_key(key: str) -> Iterator[models.DynamicConfigValue]:
+    if key in _WIDTHS:
+        yield models.DynamicConfigValue("custom.width", _WIDTHS[key])
     if key in ROWS:
         yield models.DynamicConfigValue("links", ROWS[key])
     if key == RUNBOOK:
@@ -219,7 +229,7 @@ def _of_key(key: str) -> Iterator[models.DynamicConfigValue]:
 
 def _of_column(column: Column) -> Iterator[models.DynamicConfigValue]:
     yield models.DynamicConfigValue("unit", column.unit)
-    yield models.DynamicConfigValue("custom.width", max(80, 30 + 8 * len(column.name)))  # pixels
+    yield models.DynamicConfigValue("custom.width", max(95, 30 + 8 * len(column.name)))  # pixels
     if column.decimals is not None:
         yield models.DynamicConfigValue("decimals", column.decimals)
     if column.words:
