@@ -38,7 +38,7 @@ class _Asked(Process):
         url = f"{self.url}{path}?{urllib.parse.urlencode(parameters)}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             text = response.read()
         return json.loads(text) if text else None
 
@@ -63,6 +63,7 @@ class Prometheus(_Asked):
         jobs: the ports to scrape on loopback, by job.
         rules: files of rules.
         alertmanager: the port of the one to tell.
+        remote_write: whether it takes what is written to it.
     """
 
     def __init__(
@@ -71,12 +72,16 @@ class Prometheus(_Asked):
         jobs: Mapping[str, Iterable[int]],
         rules: Iterable[Path] = (),
         alertmanager: int | None = None,
+        *,
+        remote_write: bool = False,
     ) -> None:
         self.port = free_port()
         file = folder / f"prometheus-{self.port}.yml"
         file.write_text(yaml.safe_dump(_configuration(jobs, rules, alertmanager)))
         command = ["prometheus", f"--config.file={file}", f"--web.listen-address={LOOPBACK}:{self.port}"]
         command += [f"--storage.tsdb.path={folder / f'prometheus-{self.port}'}", "--rules.alert.resend-delay=1s"]
+        if remote_write:
+            command += ["--web.enable-remote-write-receiver"]
         super().__init__(f"prometheus-{self.port}", command, folder)
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
