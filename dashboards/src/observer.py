@@ -21,9 +21,9 @@ BY_TARGET = "{{job}} {{instance}}"
 def board() -> dashboard.Dashboard:
     """Return the board."""
     rows = {
-        "": _numbers(),
+        "": [*_trust(), *_state()],
         "What it reads": _reads(),
-        "What it loses": _losses(),
+        "What it loses": [*_lost(), *_odd()],
         "What it asks": _asks(),
         "What it costs": _costs(),
         "What it tells (alert hooks)": _hooks(),
@@ -52,7 +52,8 @@ def _most(family: str) -> str:
     return f"max(sum by (job, instance) (increase({of(family)}[$__range])))\nor\n{zero(KNOWN)}"
 
 
-def _numbers() -> list[Panel]:
+def _trust() -> list[Panel]:
+    """Whether the rest can be believed."""
     connected = {"0": ("lost", colours.BAD), "1": ("connected", colours.GOOD)}
     return [
         number(
@@ -84,6 +85,12 @@ def _numbers() -> list[Panel]:
             look=replace(TROUBLE, unit="s"),
             alerts=["CeleryObserverBlind"],
         ),
+    ]
+
+
+def _state() -> list[Panel]:
+    """What it does at this moment."""
+    return [
         number(
             "Events",
             "Read each second, of all targets.",
@@ -134,7 +141,8 @@ def _reads() -> list[Panel]:
     ]
 
 
-def _losses() -> list[Panel]:
+def _lost() -> list[Panel]:
+    """What was not seen, or not kept."""
     ten = "10m"
     return [
         graph(
@@ -169,6 +177,13 @@ def _losses() -> list[Panel]:
             look=Look(unit="s"),
             alerts=["CeleryObserverBlind"],
         ),
+    ]
+
+
+def _odd() -> list[Panel]:
+    """What was cut short, or said twice."""
+    ten = "10m"
+    return [
         graph(
             "Series over the limit",
             "Samples counted under __other__, each second, by family or label of your own.",

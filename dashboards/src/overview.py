@@ -18,7 +18,7 @@ ENDED = "job:celery_task_outcomes:rate5m"
 
 def board() -> dashboard.Dashboard:
     """Return the board."""
-    rows = {"": [*_work(), *_means(), *_graphs(), *_lists()]}
+    rows = {"": [*_work(), *_means(), *_graphs(), *_firing(), *_worst()]}
     return made(
         "overview", "Is it healthy, and where does it hurt? Each number leads to the board that tells more.", rows
     )
@@ -141,9 +141,8 @@ def _graphs() -> list[Panel]:
     ]
 
 
-def _lists() -> list[Panel]:
-    failing = f"topk(10, {recorded('task:celery_task_outcomes:rate5m', 'task', BAD)})"
-    fullest = f"topk(10, {recorded('queue:celery_queue_waiting:sum', 'queue')})"
+def _firing() -> list[Panel]:
+    """What fires."""
     return [
         listing(
             "What fires",
@@ -152,6 +151,14 @@ def _lists() -> list[Panel]:
             keys=["severity", "alertname", "about", RUNBOOK],
             look=Look(width=10, height=9),
         ),
+    ]
+
+
+def _worst() -> list[Panel]:
+    """Where it hurts."""
+    failing = f"topk(10, {recorded('task:celery_task_outcomes:rate5m', 'task', BAD)})"
+    fullest = f"topk(10, {recorded('queue:celery_queue_waiting:sum', 'queue')})"
+    return [
         listing(
             "Tasks that fail most",
             "Within the last five minutes.",

@@ -25,8 +25,8 @@ SMALL = Look(width=3, height=4, base=colours.NEUTRAL)
 def board() -> dashboard.Dashboard:
     """Return the board."""
     rows = {
-        "": _numbers(),
-        "What is in them": _contents(),
+        "": [*_messages(), *_prospects()],
+        "What is in them": [*_waiting(), *_held()],
         "How long it takes": _pace(),
         "Who is there to do it": _capacity(),
         "What RabbitMQ counts": _rabbitmq(),
@@ -51,7 +51,8 @@ def _all(family: str, how: str = "sum") -> str:
     return f"{how}({gauge(family, WHERE)})"
 
 
-def _numbers() -> list[Panel]:
+def _messages() -> list[Panel]:
+    """What is in them."""
     return [
         number("Waiting", "Messages that no worker has taken.", (f"sum({WAITING})", ""), look=SMALL),
         number(
@@ -68,6 +69,12 @@ def _numbers() -> list[Panel]:
             look=replace(SMALL, unit="s", base=colours.GOOD, steps=((300, colours.ODD), (3600, colours.BAD))),
             alerts=["CeleryQueueOldestMessageTooOld"],
         ),
+    ]
+
+
+def _prospects() -> list[Panel]:
+    """What will become of it."""
+    return [
         number(
             "Drained in",
             "Until all that waits in the slowest queue has started, at the pace of the last five minutes.",
@@ -107,7 +114,8 @@ def _numbers() -> list[Panel]:
     ]
 
 
-def _contents() -> list[Panel]:
+def _waiting() -> list[Panel]:
+    """What no worker has taken."""
     return [
         graph(
             "Waiting, by queue",
@@ -129,6 +137,12 @@ def _contents() -> list[Panel]:
             (rate("celery_task_received_priority_total", "priority", WHERE), "priority {{priority}}"),
             look=Look(unit=PER_SECOND, stacked=True),
         ),
+    ]
+
+
+def _held() -> list[Panel]:
+    """What workers hold, and what lies where it should not."""
+    return [
         graph(
             "In flight, by queue",
             "Held by workers, unacknowledged: they execute, or wait to.",

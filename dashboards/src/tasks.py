@@ -42,7 +42,7 @@ SECONDS = Look(unit="s", colours=colours.QUANTILES)
 def board() -> dashboard.Dashboard:
     """Return the board."""
     rows = {
-        "": _numbers(),
+        "": [*_results(), *_present()],
         "What happens to it": _course(),
         "How long it takes": _durations(),
         "Why it fails": _failures(),
@@ -75,10 +75,9 @@ def _durations_of(family: str, where: str = WHERE) -> str:
     return rate(f"{family}_bucket", "le", where)
 
 
-def _numbers() -> list[Panel]:
+def _results() -> list[Panel]:
+    """How it goes."""
     runtimes = _durations_of("celery_task_runtime_seconds")
-    waits = _durations_of("celery_task_queue_wait_seconds")
-    oldest = f"max({gauge('celery_task_oldest_running_seconds', TASK)})"
     return [
         number(
             "Ends",
@@ -107,6 +106,14 @@ def _numbers() -> list[Panel]:
             (quantile(0.95, runtimes), ""),
             look=replace(SMALL, unit="s"),
         ),
+    ]
+
+
+def _present() -> list[Panel]:
+    """How it waits, and what it does now."""
+    waits = _durations_of("celery_task_queue_wait_seconds")
+    oldest = f"max({gauge('celery_task_oldest_running_seconds', TASK)})"
+    return [
         number(
             "Wait, p95",
             "From publish, or ETA, to start. Needs task_send_sent_event in the publishers.",

@@ -20,9 +20,9 @@ SMALL = Look(width=3, height=4, base=colours.NEUTRAL)
 def board() -> dashboard.Dashboard:
     """Return the board."""
     rows = {
-        "": _numbers(),
-        "Are they there": _presence(),
-        "How full are they": _fullness(),
+        "": [*_health(), *_room()],
+        "Are they there": [*_comings(), *_contact()],
+        "How full are they": [*_spread(), *_fullest()],
         "What they need": _needs(),
         "Their children (told by instrumented workers), and what they run": [*_children(), _versions()],
         "One by one": [_table()],
@@ -49,7 +49,8 @@ def _troubled(condition: str) -> str:
     return f"count({condition})\nor\n{zero(of('celery_worker_up', WHERE))}"
 
 
-def _numbers() -> list[Panel]:
+def _health() -> list[Panel]:
+    """Who is there, and works."""
     fine = replace(SMALL, base=colours.GOOD, steps=((1, colours.BAD),))
     return [
         number(
@@ -80,6 +81,12 @@ def _numbers() -> list[Panel]:
             look=fine,
             alerts=["CeleryWorkerDisconnected"],
         ),
+    ]
+
+
+def _room() -> list[Panel]:
+    """How much they can do."""
+    return [
         number(
             "Busy slots",
             "Of the tasks that they could execute at once, how many they do.",
@@ -103,7 +110,8 @@ def _numbers() -> list[Panel]:
     ]
 
 
-def _presence() -> list[Panel]:
+def _comings() -> list[Panel]:
+    """Who is there, who left."""
     exits = "celery_worker_exits_total"
     return [
         graph(
@@ -136,6 +144,12 @@ def _presence() -> list[Panel]:
             ),
             look=Look(unit="s", steps=((60, colours.BAD),)),
         ),
+    ]
+
+
+def _contact() -> list[Panel]:
+    """Whether they are heard and understood."""
+    return [
         graph(
             "Connected again",
             "How often workers lost their broker and found it again, within ten minutes each. Told by instrumented "
@@ -168,7 +182,8 @@ def _presence() -> list[Panel]:
     ]
 
 
-def _fullness() -> list[Panel]:
+def _spread() -> list[Panel]:
+    """How the work is spread, and what waits in workers."""
     busy = f"{_each('celery_worker_active')} / ({_each('celery_worker_slots')} > 0)"
     return [
         graph(
@@ -210,6 +225,13 @@ def _fullness() -> list[Panel]:
             look=Look(dashed=("configured",)),
             alerts=["CeleryWorkerPrefetchReduced"],
         ),
+    ]
+
+
+def _fullest() -> list[Panel]:
+    """Which workers, and which tasks."""
+    busy = f"{_each('celery_worker_active')} / ({_each('celery_worker_slots')} > 0)"
+    return [
         graph(
             "Fullest workers",
             "The ten with the most busy slots on the average of the time shown.",

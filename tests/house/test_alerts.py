@@ -41,6 +41,8 @@ def test_an_expression_asks_for_what_there_is(rule: Rule) -> None:
         'celery_task_outcomes_total{outcome="success"}',
         "celery_worker_up and on (queue) celery_worker_slots",
         "rate(celery_task_runtime_seconds[5m])",
+        "sum by (queue) (topk(3, celery_worker_up))",
+        'sum by (about) (label_replace(celery_worker_up, "subject", "$1", "worker", "(.+)"))',
     ],
 )
 def test_an_expression_that_asks_for_anything_else_is_refused(expression: str) -> None:
