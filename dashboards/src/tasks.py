@@ -381,4 +381,4 @@ def _busiest() -> Panel:
 
 
 _QUEUE = 'queue=~"$queue"'
-_TRACES = '{ span.celery.task.name = \\\\\\"$task\\\\\\" }'
+_TRACES = '{ span.celery.task.name = "$task" }'

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -107,13 +107,8 @@ def test_panels_stand_side_by_side(board: Path) -> None:
 
 @every_query
 def test_a_query_asks_for_what_there_is(query: Query) -> None:
-    """Families and labels of the catalogue, values that labels can have, and what rules record."""
+    """Families and labels of the catalogue, values that labels can have, what rules record; of the targets chosen."""
     promql.labels_of(query.filled(task="orders.validate"), known())
-
-
-@every_query
-def test_a_query_keeps_to_what_was_chosen(query: Query) -> None:
-    """Whatever selects a family of ours does so by cluster, job and broker; what rules promise has none of them."""
     for selector in re.findall(r"(?<![\w:])celery_\w+\{([^}]*)\}", query.expression):
         assert {"$cluster", "$job", "$broker"} <= set(re.findall(r"\$\w+", selector))
 
@@ -122,9 +117,9 @@ def test_a_query_keeps_to_what_was_chosen(query: Query) -> None:
 def test_a_graph_has_no_more_series_than_one_can_tell_apart(board: Path) -> None:
     """Where there is one for each task, queue, worker, root or entry, only the first ten are drawn."""
     many = {"task", "queue", "worker", "root", "entry"}
-    for query in queries():
-        labels = promql.labels_of(query.filled(task="orders.validate"), known()) & many
-        if query.board == board.stem and not query.instant and labels and "$task" not in query.expression:
+    drawn = (query for query in queries() if query.board == board.stem and not query.instant)
+    for query in drawn:
+        if promql.labels_of(query.filled(task="orders.validate"), known()) & many and "$task" not in query.expression:
             assert "topk(10," in query.expression, query
 
 
@@ -182,6 +177,17 @@ def test_a_board_leads_to_what_there_is(board: Path) -> None:
     assert others["type"] == "dashboards"
     assert others["tags"] == ["celery-observe"]
     assert {"${flower}", "${runbooks}"} <= {link["url"] for link in outside}
+
+
+def test_the_board_of_a_task_leads_to_its_traces() -> None:
+    """Grafana's Explore is asked for them in TraceQL, of the data source that was chosen and the time that is shown."""
+    (url,) = (url for board in BOARDS for url in urls(board) if url.startswith("/explore"))
+    (pane,) = json.loads(parse_qs(urlsplit(url).query)["panes"][0]).values()
+    (query,) = pane["queries"]
+
+    assert query["query"] == '{ span.celery.task.name = "$task" }'
+    assert query["datasource"] == {"type": "tempo", "uid": "${traces}"}
+    assert pane["range"] == {"from": "${__from}", "to": "${__to}"}
 
 
 def test_every_alert_is_answered_by_a_panel() -> None:

@@ -6,6 +6,7 @@ alerts/rules/links.yml sets.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -77,9 +78,9 @@ def of_board() -> list[Builder[models.DashboardLink]]:
 
 def of_traces(query: str) -> dashboard.DashboardLink:
     """Return a link to what a TraceQL query finds in the data source `$traces`, in the time that the board shows."""
-    source = '{"type":"tempo","uid":"${traces}"}'
-    asked = f'{{"refId":"A","datasource":{source},"queryType":"traceql","query":"{query}"}}'
-    span = '{"from":"${__from}","to":"${__to}"}'
-    panes = f'{{"traces":{{"datasource":"${{traces}}","queries":[{asked}],"range":{span}}}}}'
+    source = {"type": "tempo", "uid": "${traces}"}
+    asked = {"refId": "A", "datasource": source, "queryType": "traceql", "query": query}
+    span = {"from": "${__from}", "to": "${__to}"}
+    panes = json.dumps({"traces": {"datasource": "${traces}", "queries": [asked], "range": span}})
     url = f"/explore?schemaVersion=1&panes={quote(panes, safe='${}')}"
     return dashboard.DashboardLink("Traces").url(url).icon("gf-traces").target_blank(target_blank=True)
