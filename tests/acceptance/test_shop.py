@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -19,6 +20,7 @@ from services.prometheus import Prometheus
 from services.rabbitmq import RabbitMQ
 from services.redis import Redis
 from services.waiting import eventually
+from services.webhook import Webhook
 
 pytestmark = [pytest.mark.workers, pytest.mark.xdist_group("demo"), pytest.mark.timeout(300)]
 
@@ -30,12 +32,16 @@ TASKS = ("payments.charge", "catalogue.import")
 """With one or the other every panel about a task has something to draw: the first fails, the second tells progress."""
 
 NOTHING_TO_DRAW = {
-    "observer: Raised": "the shop has no hooks",
-    "observer: Sent and dropped": "nor sinks",
-    "observer: Until delivered, p95": "nor sinks",
-    "observer: Waiting, and not looked at [A]": "nor sinks",
+    "observer: Raised [B]": "no rule reaches its limit",
+    "observer: Sent and dropped [B]": "no message is dropped",
     "overview: What fires": "nothing may fire",
 }
+HOOKED = (
+    *("observer: Raised [A]", "observer: Sent and dropped [A]"),
+    *("observer: Until delivered", "observer: Waiting, and not looked at [A]"),
+)
+"""What is told of hooks, of which the shop has none."""
+
 MANAGED = (
     *("queues: Published", "queues: Delivered", "queues: Acknowledged", "queues: Redelivered"),
     *("queues: In flight", "queues: Queues [B]"),
@@ -53,7 +59,7 @@ def missing(prometheus: Prometheus, awaited: list[Claim]) -> list[Claim]:
 
 def expected(broker: str) -> list[Query]:
     """The queries of all panels, but for those that have their reason to yield nothing."""
-    without = (*NOTHING_TO_DRAW, *NOT_TOLD[broker])
+    without = (*NOTHING_TO_DRAW, *HOOKED, *NOT_TOLD[broker])
     return [query for query in queries() if not str(query).startswith(without)]
 
 
@@ -122,16 +128,19 @@ def test_all_that_is_claimed_is_seen_on_rabbitmq(
     rabbitmq_url: str,
     rabbitmq_server: RabbitMQ,
     exporter: Callable[..., Exporter],
+    webhook: Webhook,
     prometheus: Callable[..., Prometheus],
     processes: ExitStack,
     tmp_path: Path,
 ) -> None:
-    """Pattern by pattern, as docs/shop has it; another exporter asks the management API for what it tells."""
+    """Pattern by pattern, as docs/shop has it; another exporter has hooks, and asks the management API."""
     demo = processes.enter_context(Demo(tmp_path, "--port", "0", "--broker", rabbitmq_url))
     management = f"http://{LOOPBACK}:{rabbitmq_server.management_port}"
 
-    beside = exporter(rabbitmq_url, arguments=("--queue-interval", "2", "--management-url", management))
-    told = [query for query in queries() if str(query).startswith(MANAGED)]
+    rule, sink = json.dumps({"name": "failed", "on": "failed"}), f"webhook={webhook.url}"
+    options = ("--management-url", management, "--queue-interval", "2", "--alert-rule", rule, "--alert-sink", sink)
+    beside = exporter(rabbitmq_url, arguments=options)
+    told = [query for query in queries() if str(query).startswith((*MANAGED, *HOOKED))]
 
     proves(demo, prometheus, "RabbitMQ")
     draws(prometheus({"shop": [beside.port]}, rules=RULE_FILES), told)
