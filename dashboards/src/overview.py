@@ -18,7 +18,7 @@ ENDED = "job:celery_task_outcomes:rate5m"
 
 def board() -> dashboard.Dashboard:
     """Return the board."""
-    rows = {"": [*_work(), *_means(), *_graphs(), *_firing(), *_worst()]}
+    rows = {"": [*_work(), *_means(), *_graphs(), *_alerts(), *_worst()]}
     return made(
         "overview", "Is it healthy, and where does it hurt? Each number leads to the board that tells more.", rows
     )
@@ -37,33 +37,33 @@ def _work() -> list[Panel]:
             "Attempts that end",
             "Each second, however they end.",
             (recorded(ENDED), ""),
-            look=replace(SMALL, unit=PER_SECOND, base=colours.NEUTRAL),
+            look=replace(SMALL, board="tasks", unit=PER_SECOND, base=colours.NEUTRAL),
         ),
         number(
             "Failing",
             "Of what ended for good, the part that failed, expired or was unknown to its worker; no retries.",
             (f"{recorded(ENDED, where=BAD)} / ({recorded(ENDED, where=FINAL)} > 0)", ""),
-            look=replace(SMALL, unit="percentunit", steps=((0.01, colours.ODD), (0.05, colours.BAD))),
+            look=replace(SMALL, board="tasks", unit="percentunit", steps=((0.01, colours.ODD), (0.05, colours.BAD))),
         ),
         number(
             "Greatest burn rate",
             "Of the error budget of any task, over the last hour. At 1 it lasts for the promised window, at 14.4 an "
             "alert pages.",
             (f"max({burn('1h')})", ""),
-            look=replace(SMALL, steps=((1, colours.ODD), (14.4, colours.BAD)), decimals=1),
+            look=replace(SMALL, board="tasks", steps=((1, colours.ODD), (14.4, colours.BAD)), decimals=1),
             alerts=["CeleryErrorBudgetBurn"],
         ),
         number(
             "Running now",
             "Attempts that execute at this moment.",
             (now("celery_task_running"), ""),
-            look=replace(SMALL, base=colours.NEUTRAL),
+            look=replace(SMALL, board="tasks", base=colours.NEUTRAL),
         ),
         number(
             "Runtime, p95",
             "Of all attempts of the last five minutes, whatever their outcome.",
             (quantile(0.95, recorded("job:celery_task_runtime_seconds_bucket:rate5m", "le")), ""),
-            look=replace(SMALL, unit="s", base=colours.NEUTRAL),
+            look=replace(SMALL, board="tasks", unit="s", base=colours.NEUTRAL),
         ),
     ]
 
@@ -75,34 +75,34 @@ def _means() -> list[Panel]:
             "Waiting",
             "Messages in all queues that no worker has taken.",
             (recorded("queue:celery_queue_waiting:sum"), ""),
-            look=replace(SMALL, base=colours.NEUTRAL),
+            look=replace(SMALL, board="queues", base=colours.NEUTRAL),
         ),
         number(
             "Oldest message",
             "How long the oldest message of any queue has waited since it was published, or due.",
             (f"max({of('queue:celery_queue_oldest_age_seconds:max')})", ""),
-            look=replace(SMALL, unit="s", steps=((300, colours.ODD), (3600, colours.BAD))),
+            look=replace(SMALL, board="queues", unit="s", steps=((300, colours.ODD), (3600, colours.BAD))),
             alerts=["CeleryQueueOldestMessageTooOld"],
         ),
         number(
             "Workers up",
             "Workers whose heartbeats are fresh.",
             (recorded("job:celery_worker_up:count"), ""),
-            look=replace(SMALL, base=colours.BAD, steps=((1, colours.GOOD),)),
+            look=replace(SMALL, board="workers", base=colours.BAD, steps=((1, colours.GOOD),)),
             alerts=["CeleryAllWorkersDown"],
         ),
         number(
             "Workers in trouble",
             "Workers that take no task though messages wait, and those that were lost within ten minutes.",
             (f"{_STALLED} + ({_LOST} or vector(0))", ""),
-            look=replace(SMALL, steps=((1, colours.BAD),)),
+            look=replace(SMALL, board="workers", steps=((1, colours.BAD),)),
             alerts=["CeleryWorkerStalled", "CeleryWorkerLost"],
         ),
         number(
             "Busy slots",
             "Of the tasks that all workers could execute at once, how many they do.",
             (f"{recorded('worker:celery_worker_active:max')} / {recorded('worker:celery_worker_slots:max')}", ""),
-            look=replace(SMALL, unit="percentunit", steps=((0.8, colours.ODD), (0.95, colours.BAD))),
+            look=replace(SMALL, board="workers", unit="percentunit", steps=((0.8, colours.ODD), (0.95, colours.BAD))),
             alerts=["CeleryWorkerSaturated"],
         ),
         number(
@@ -110,7 +110,9 @@ def _means() -> list[Panel]:
             "Of the tasks that workers say they accepted within the time shown, the part of which we saw nothing. At 0 "
             "the rest can be believed.",
             (f"{_UNOBSERVED} / clamp_min({_ACCEPTED}, 1)", ""),
-            look=replace(SMALL, unit="percentunit", steps=((0.001, colours.ODD), (0.01, colours.BAD))),
+            look=replace(
+                SMALL, board="observer", unit="percentunit", steps=((0.001, colours.ODD), (0.01, colours.BAD))
+            ),
             alerts=["CeleryObserverLosing"],
         ),
     ]
@@ -141,7 +143,7 @@ def _graphs() -> list[Panel]:
     ]
 
 
-def _firing() -> list[Panel]:
+def _alerts() -> list[Panel]:
     """What fires."""
     return [
         listing(

@@ -190,6 +190,15 @@ def test_the_board_of_a_task_leads_to_its_traces() -> None:
     assert pane["range"] == {"from": "${__from}", "to": "${__to}"}
 
 
+def test_the_numbers_of_the_overview_lead_on() -> None:
+    """Each to the board that tells more of it; that of alerts to their list below."""
+    overview = next(board for board in BOARDS if board.stem == "overview")
+    numbers = {panel["title"]: panel for panel in panels(overview) if panel["type"] == "stat"}
+    leading = {title for title, panel in numbers.items() if panel["fieldConfig"]["defaults"].get("links")}
+
+    assert numbers.keys() - leading == {"Alerts that fire"}
+
+
 def test_every_alert_is_answered_by_a_panel() -> None:
     """The runbook of each alert is a link of some panel that shows what the alert is about."""
     linked = {url.rpartition("#")[2] for board in BOARDS for url in urls(board) if url.startswith("${runbooks}/")}

@@ -68,6 +68,11 @@ def of_runbooks(alerts: Sequence[str]) -> list[Builder[models.DashboardLink]]:
     ]
 
 
+def of_more(board: str) -> Builder[models.DashboardLink]:
+    """Return the link of a number to the board that tells more."""
+    return dashboard.DashboardLink(board.capitalize()).url(f"/d/celery-{board}?{_KEPT}")
+
+
 def of_board() -> list[Builder[models.DashboardLink]]:
     """Return the links that every board has above its panels."""
     boards = dashboard.DashboardLink("Celery").type(models.DashboardLinkType.DASHBOARDS).tags([TAG])

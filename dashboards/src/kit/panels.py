@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import TypeAlias
 
-from grafana_foundation_sdk.builders import bargauge, common, dashboard, heatmap, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.models import common as shapes
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import heatmap as heatmaps
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from dashboards.src.kit.colours import MUTED
-from dashboards.src.kit.links import ROWS, RUNBOOK, of_runbooks, runbooks
+from dashboards.src.kit.links import ROWS, RUNBOOK, of_more, of_runbooks, runbooks
 
 SOURCE = shapes.DataSourceRef(type_val="prometheus", uid="${datasource}")
 PER_SECOND = "suffix:/s"
@@ -28,7 +28,7 @@ _AT_LEAST = {"short": 1.0, PER_SECOND: 0.01, "s": 0.01}
 """How far an axis reaches if all is 0, by unit: not to 100."""
 
 
-Panel: TypeAlias = stat.Panel | timeseries.Panel | heatmap.Panel | table.Panel | bargauge.Panel
+Panel: TypeAlias = stat.Panel | timeseries.Panel | heatmap.Panel | table.Panel
 Steps: TypeAlias = Sequence[tuple[float, str]]
 """Thresholds: from this value on, this colour."""
 Series: TypeAlias = tuple[str, str]
@@ -57,6 +57,8 @@ class Look:
     """Whether the names of series stand beside the graph, one a line, since they are many."""
     greatest: float | None = None
     decimals: int | None = None
+    board: str = ""
+    """The board that tells more, to which a number leads."""
     empty: str = "-"
     """What to say if there is nothing."""
 
@@ -68,6 +70,8 @@ def number(title: str, description: str, *queries: Series, look: Look, alerts: S
     panel.color_mode(shapes.BigValueColorMode.VALUE).justify_mode(shapes.BigValueJustifyMode.CENTER)
     panel.text_mode(shapes.BigValueTextMode.VALUE_AND_NAME if len(queries) > 1 else shapes.BigValueTextMode.VALUE)
     panel.color_scheme(_colour(models.FieldColorModeId.THRESHOLDS)).no_value(look.empty)
+    if look.board:
+        panel.data_links([of_more(look.board)])
     _describe(panel, title, description, look, alerts)
     for name, query in zip(ascii_uppercase, queries, strict=False):
         panel.with_target(_target(name, query).range())
@@ -243,5 +247,5 @@ _DASHED = [
     models.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]}),
     models.DynamicConfigValue("custom.fillOpacity", 0),
     models.DynamicConfigValue("custom.stacking", {"mode": shapes.StackingMode.NONE}),
-    _fixed("#8e8e8e"),
+    _fixed(MUTED),
 ]

@@ -76,12 +76,12 @@ def quantile(portion: float, buckets: str) -> str:
     return f"histogram_quantile({portion}, {buckets})"
 
 
-def top(vector: str, label: str, count: int = TOP) -> str:
+def top(vector: str, label: str) -> str:
     """Return the series of a vector that are greatest on the average of the time shown.
 
     The vector has to be a plain selector, or an aggregation of one: it is evaluated twice.
     """
-    return f"{vector}\nand on ({label}) topk({count}, avg_over_time(({vector})[$__range:$__interval] @ end()))"
+    return f"{vector}\nand on ({label}) topk({TOP}, avg_over_time(({vector})[$__range:$__interval] @ end()))"
 
 
 def burn(window: str, where: str = "") -> str:
