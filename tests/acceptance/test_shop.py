@@ -136,12 +136,12 @@ def test_all_that_is_claimed_is_seen_on_rabbitmq(
     """Pattern by pattern, as docs/shop has it; another exporter has hooks, and asks the management API."""
     demo = processes.enter_context(Demo(tmp_path, "--port", "0", "--broker", rabbitmq_url))
     management = f"http://{LOOPBACK}:{rabbitmq_server.management_port}"
-
     rule, sink = json.dumps({"name": "failed", "on": "failed"}), f"webhook={webhook.url}"
     options = ("--management-url", management, "--queue-interval", "2", "--alert-rule", rule, "--alert-sink", sink)
-    beside = exporter(rabbitmq_url, arguments=options)
     told = [query for query in queries() if str(query).startswith((*MANAGED, *HOOKED))]
 
+    demo.wait_output(READY, timeout=90)
+    beside = exporter(rabbitmq_url, arguments=options)
     proves(demo, prometheus, "RabbitMQ")
     draws(prometheus({"shop": [beside.port]}, rules=RULE_FILES), told)
     ends(demo)
