@@ -64,7 +64,7 @@ class Look:
 
 
 def number(title: str, description: str, *queries: Series, look: Look, alerts: Sequence[str] = ()) -> stat.Panel:
-    """Return a panel with the newest value of each query, and how it came there."""
+    """Return a panel with the newest value of each query, and how it came there, unless it is of all the time shown."""
     panel = stat.Panel().reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     panel.graph_mode(shapes.BigValueGraphMode.NONE if look.words else shapes.BigValueGraphMode.AREA)
     panel.color_mode(shapes.BigValueColorMode.VALUE).justify_mode(shapes.BigValueJustifyMode.CENTER)
@@ -74,7 +74,8 @@ def number(title: str, description: str, *queries: Series, look: Look, alerts: S
         panel.data_links([of_more(look.board)])
     _describe(panel, title, description, look, alerts)
     for name, query in zip(ascii_uppercase, queries, strict=False):
-        panel.with_target(_target(name, query).range())
+        target = _target(name, query)
+        panel.with_target(target.instant() if "$__range" in query[0] else target.range())
     return panel
 
 
