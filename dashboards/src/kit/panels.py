@@ -64,9 +64,9 @@ class Look:
 
 
 def number(title: str, description: str, *queries: Series, look: Look, alerts: Sequence[str] = ()) -> stat.Panel:
-    """Return a panel with the newest value of each query, and how it came there, unless it is of all the time shown."""
+    """Return a panel with the value that each query has now. It asks once: how it came there is for graphs."""
     panel = stat.Panel().reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-    panel.graph_mode(shapes.BigValueGraphMode.NONE if look.words else shapes.BigValueGraphMode.AREA)
+    panel.graph_mode(shapes.BigValueGraphMode.NONE)
     panel.color_mode(shapes.BigValueColorMode.VALUE).justify_mode(shapes.BigValueJustifyMode.CENTER)
     panel.text_mode(shapes.BigValueTextMode.VALUE_AND_NAME if len(queries) > 1 else shapes.BigValueTextMode.VALUE)
     panel.color_scheme(_colour(models.FieldColorModeId.THRESHOLDS)).no_value(look.empty)
@@ -74,8 +74,7 @@ def number(title: str, description: str, *queries: Series, look: Look, alerts: S
         panel.data_links([of_more(look.board)])
     _describe(panel, title, description, look, alerts)
     for name, query in zip(ascii_uppercase, queries, strict=False):
-        target = _target(name, query)
-        panel.with_target(target.instant() if "$__range" in query[0] else target.range())
+        panel.with_target(_target(name, query).instant())
     return panel
 
 
