@@ -272,10 +272,10 @@ class Reader(threading.Thread):
         if self._hold_until:
             self._hold(bodies, at)
         elif bodies:
-            self._handle(bodies, at)
+            self._digest(bodies, at)
         self._tick_if_due(at)
 
-    def _handle(self, bodies: list[bytes], at: Instant) -> None:
+    def _digest(self, bodies: list[bytes], at: Instant) -> None:
         events = self._decoder.decode(bodies)
         self._tracker.handle_all(events, at)
         self.recorder.record_all(self._facts)
@@ -295,7 +295,7 @@ class Reader(threading.Thread):
         self._hold_until, self._held_bytes = 0.0, 0
         held, self._held = self._held, []
         for bodies, at in held:
-            self._handle(bodies, at)
+            self._digest(bodies, at)
 
     def _take_snapshots(self, at: Instant) -> bool:
         """Take in what workers have answered, and say whether they have."""

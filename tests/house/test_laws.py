@@ -12,6 +12,11 @@ LONGEST_FUNCTION = 50  # lines
 ALL_CODE = ("celery_observe", "tests", "scripts", "benchmarks", "dashboards")
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv"}
 BROAD = {"Exception", "BaseException"}
+# Attributes of a Thread in Python 3.11 to 3.14, from Lib/threading.py; `_handle` is there since 3.13.
+THREADINGS_OWN = {"_args", "_bootstrap", "_bootstrap_inner", "_context", "_daemonic", "_delete", "_handle", "_ident"}
+THREADINGS_OWN |= {"_initialized", "_invoke_excepthook", "_is_stopped", "_kwargs", "_name", "_native_id", "_started"}
+THREADINGS_OWN |= {"_after_fork", "_set_ident", "_set_native_id", "_set_os_name", "_set_tstate_lock"}
+THREADINGS_OWN |= {"_stderr", "_stop", "_target", "_tstate_lock", "_wait_for_tstate_lock"}
 GUARDS = {PACKAGE / "guard.py", PACKAGE / "worker" / "guard.py"}
 
 
@@ -71,3 +76,35 @@ def sleeps(file: Path) -> bool:
 def test_unit_tests_never_sleep() -> None:
     """A unit test is given a clock."""
     assert not [file for file in python_files("tests/unit") if sleeps(file)]
+
+
+def thread_classes(file: Path) -> list[ast.ClassDef]:
+    """The classes of a module that are threads."""
+    return [
+        node
+        for node in nodes(file, ast.ClassDef)
+        if isinstance(node, ast.ClassDef) and "threading.Thread" in map(ast.unparse, node.bases)
+    ]
+
+
+def own_names(node: ast.ClassDef) -> set[str]:
+    """The names of a class's methods and of what they assign to `self`."""
+    methods = {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
+    attributes = {
+        each.attr
+        for each in ast.walk(node)
+        if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store) and ast.unparse(each.value) == "self"
+    }
+    return methods | attributes
+
+
+def test_threads_leave_alone_what_is_threadings_own() -> None:
+    """In no supported Python does a thread of ours replace what `threading.Thread` keeps in itself."""
+    clashes = {
+        (file.name, node.name, name)
+        for file in python_files("celery_observe")
+        for node in thread_classes(file)
+        for name in own_names(node) & THREADINGS_OWN
+    }
+
+    assert not clashes
