@@ -72,6 +72,9 @@ lock: | $(VENV)/bin/pip
 	$(PIP) install uv
 	$(COMPILE) pyproject.toml --extra demo --extra flower --group build --output-file requirements/demo.txt
 	$(COMPILE) pyproject.toml --all-extras --group dev --constraints requirements/demo.txt --output-file requirements/dev.txt
+	$(COMPILE) --group build --constraints requirements/dev.txt --output-file requirements/build.txt
+	$(COMPILE) pyproject.toml --extra alerts --extra flower --extra otel --constraints requirements/dev.txt \
+		--output-file requirements/image.txt
 	$(COMPILE) requirements/peers.in --overrides requirements/peers-overrides.txt --output-file requirements/peers.txt
 
 clean:

@@ -45,12 +45,14 @@ def test_a_dependency_is_pinned(requirement: Requirement) -> None:
     assert requirement.specifier.contains(version)
 
 
-def test_the_demo_and_the_tests_use_the_same_versions() -> None:
-    """What is pinned for the demo is pinned to the same for development."""
-    demo = pins(ROOT / "requirements" / "demo.txt")
+@pytest.mark.parametrize("file", ["demo", "build", "image"])
+def test_what_is_tested_is_what_is_shipped(file: str) -> None:
+    """What is pinned for the demo, for builds and for the image is pinned to the same for development."""
+    pinned = pins(ROOT / "requirements" / f"{file}.txt")
     dev = pins(ROOT / "requirements" / "dev.txt")
 
-    assert demo.items() <= dev.items()
+    assert pinned
+    assert pinned.items() <= dev.items()
 
 
 def test_the_package_imports_only_what_it_declares() -> None:
