@@ -13,6 +13,7 @@ import pytest
 from services import ports, rabbitmq
 from services.certificates import Certificates
 from services.exporter import Exporter
+from services.helm import Helm
 from services.prometheus import ALERTMANAGER, Alertmanager, Prometheus
 from services.rabbitmq import RabbitMQ
 from services.redis import Redis
@@ -164,3 +165,9 @@ def prometheus(processes: ExitStack, tmp_path: Path) -> Callable[..., Prometheus
     """Start a Prometheus: `prometheus({"celery": [page.port]}, rules=files, alertmanager=port)`."""
     require("prometheus", installed=shutil.which("prometheus") is not None)
     return lambda *args, **options: processes.enter_context(Prometheus(tmp_path, *args, **options))
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Helm, and kubectl."""
+    return Helm(tmp_path_factory.mktemp("helm"))
