@@ -43,9 +43,9 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     """A store in which the image is, built from this checkout on a base of Debian's packages."""
-    require("buildah, podman, crun or mmdebstrap", installed=containers.installed())
     if not containers.allowed():
         pytest.skip("images are built by root, with mounts of its own")
+    require("buildah, podman, crun or mmdebstrap", installed=containers.installed())
     folder = tmp_path_factory.mktemp("containers")
     wheels = folder / "wheels"
     with Containers(folder) as store:
