@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from house.source import ROOT
 from services import containers
 from services.containers import Container, Containers
 from services.exporter import Samples, Served
+from services.instrumented import Instrumented
 from services.ports import free_port
 from services.redis import Redis
 from services.waiting import eventually
@@ -41,14 +44,14 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
+def built() -> Iterator[Containers]:
     """A store in which the image is, built from this checkout on a base of Debian's packages."""
     if not containers.allowed():
         pytest.skip("images are built by root, with mounts of its own")
     require("buildah, podman, crun or mmdebstrap", installed=containers.installed())
-    folder = tmp_path_factory.mktemp("containers")
-    wheels = folder / "wheels"
-    with Containers(folder) as store:
+    with containers.roomy_folder() as folder:
+        wheels = folder / "wheels"
+        store = Containers(folder)
         store.make_base(base())
         containers.download(wheels, REQUIREMENTS / "build.txt", REQUIREMENTS / "image.txt")
         store.build(ROOT, IMAGE, wheels, VERSION="1.2.3", REVISION="abcdef")
@@ -63,17 +66,17 @@ class Running(Served):
 
 
 @pytest.fixture
-def run(built: Containers, processes: Any) -> Callable[..., Running]:
+def run(built: Containers, processes: ExitStack) -> Callable[..., Running]:
     """Start the image with nothing but settings, and wait until it serves."""
 
-    def start(**settings: str) -> Running:
+    def start(*options: str, **settings: str) -> Running:
         port = free_port()
         env = {f"CELERY_OBSERVE_{name.upper()}": value for name, value in (settings | {"port": str(port)}).items()}
         # With no shell in it: an empty file, which cannot be executed, is where it was.
         nothing = built.folder / "nothing"
         nothing.touch(mode=0o644)
         shells = [f"--volume={nothing}:/usr/bin/{shell}:ro" for shell in ("dash", "bash")]
-        running = Running(processes.enter_context(built.container(IMAGE, options=shells, env=env)), port)
+        running = Running(processes.enter_context(built.container(IMAGE, options=(*shells, *options), env=env)), port)
         eventually(lambda: healthy(running) or not running.container.running, timeout=60.0, what="the image serves")
         assert running.container.running, running.container.output
         return running
@@ -124,6 +127,23 @@ def test_it_counts_and_ends_when_told(
     assert running.container.terminate(timeout=30.0) == 0
 
 
+def test_it_is_a_sidecar(
+    run: Callable[..., Running], redis_server: Redis, processes: ExitStack, tmp_path: Path
+) -> None:
+    """A worker of another user reports to its socket, in a folder that both containers have."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o777)
+    socket = "celery-observe.sock"
+    running = run(f"--volume={folder}:/run/celery-observe", listen=f"unix:///run/celery-observe/{socket}")
+    told = {"sidecar": f"unix://{folder / socket}"}
+    worker = processes.enter_context(Instrumented(tmp_path, redis_server.url, instrument=told))
+
+    worker.send("add", 1, 2)
+
+    running.wait_for(lambda samples: samples.total("celery_task_outcomes_total", outcome="succeeded") == 1, 30.0)
+
+
 def test_it_starts_quickly(run: Callable[..., Running], redis_server: Redis) -> None:
     """In under two seconds, which on an idle machine are those of its processor."""
     status, page = run(broker=redis_server.url).get("/metrics")
@@ -132,7 +152,7 @@ def test_it_starts_quickly(run: Callable[..., Running], redis_server: Redis) -> 
     assert 0 < Samples.parse(page).total("process_cpu_seconds_total") < 2
 
 
-def test_it_refuses_to_start_without_a_broker(built: Containers, processes: Any) -> None:
+def test_it_refuses_to_start_without_a_broker(built: Containers, processes: ExitStack) -> None:
     """And says what is missing, by its exit code too."""
     container = processes.enter_context(built.container(IMAGE))
 
@@ -179,7 +199,8 @@ def test_it_says_what_it_is(built: Containers) -> None:
     """Labels, the user by number, the port, the signal that ends it, and no shell to be started by."""
     config = built.inspect(IMAGE)["Config"]
 
-    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
+    prefix = "org.opencontainers.image."
+    labels = {name.removeprefix(prefix): text for name, text in config["Labels"].items() if name.startswith(prefix)}
     assert labels.pop("description")
     assert labels == {
         "title": "celery-observe",
@@ -194,7 +215,7 @@ def test_it_says_what_it_is(built: Containers) -> None:
     assert set(config["ExposedPorts"]) == {"9808/tcp"}
 
 
-def test_flower_runs_in_it(built: Containers, processes: Any, redis_server: Redis) -> None:
+def test_flower_runs_in_it(built: Containers, processes: ExitStack, redis_server: Redis) -> None:
     """With the broker and everything else from the environment, as the chart starts it."""
     port = free_port()
     env = {"CELERY_BROKER_URL": redis_server.url, "FLOWER_PORT": str(port), "FLOWER_ADDRESS": "127.0.0.1"}

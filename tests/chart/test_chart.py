@@ -6,6 +6,7 @@ import re
 import runpy
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,18 @@ def test_pods_are_renewed_when_settings_change(helm: Helm) -> None:
         return manifest["spec"]["template"]["metadata"]["annotations"]
 
     assert annotations({"drain_target": 30}) != annotations({"drain_target": 60})
+
+
+def test_a_packaged_chart_gives_the_same(helm: Helm, tmp_path: Path) -> None:
+    """Without the examples."""
+    example = CHART / "ci" / "rules-values.yaml"
+
+    helm.run("package", str(CHART), "--destination", str(tmp_path))
+
+    (package,) = tmp_path.glob("*.tgz")
+    assert helm.manifests(example, chart=package) == helm.manifests(example)
+    with tarfile.open(package) as files:
+        assert not [name for name in files.getnames() if "/ci/" in name]
 
 
 def test_rules_are_those_that_are_shipped(helm: Helm, promtool: str, tmp_path: Path) -> None:

@@ -8,16 +8,19 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from services.process import Process
 
 PROGRAMS = ("buildah", "podman", "crun", "mmdebstrap", "unshare")
 PYTHON = "3.13"
 """Of Debian's trixie, as in the base that the Dockerfile names."""
+MEMORY, ROOM = Path("/dev/shm"), 4_000_000_000
 _PACKAGES = "ca-certificates,python3,python3-venv"
 _ANY_SIGNATURE = {"default": [{"type": "insecureAcceptAnything"}]}
 # As strict as Kubernetes' profile "restricted". Of a mixed hierarchy of cgroups crun understands the old half only.
@@ -38,6 +41,20 @@ def allowed() -> bool:
     return os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
 
 
+@contextmanager
+def roomy_folder() -> Iterator[Path]:
+    """A folder for a gigabyte or two, for a while: in memory if that can be, as disks are slow."""
+    with TemporaryDirectory(dir=MEMORY if _can_be_in_memory() else None, prefix="containers-") as folder:
+        Path(folder).chmod(0o755)  # users without a name look into it
+        yield Path(folder)
+
+
+def _can_be_in_memory() -> bool:
+    if not MEMORY.exists() or shutil.disk_usage(MEMORY).free < ROOM:
+        return False
+    return not os.statvfs(MEMORY).f_flag & (os.ST_NOEXEC | os.ST_NODEV)
+
+
 class Containers:
     """A store of images and containers in a folder, which nothing outside knows of."""
 
@@ -47,20 +64,11 @@ class Containers:
         self._policy = folder / "policy.json"
         self._policy.write_text(json.dumps(_ANY_SIGNATURE))
 
-    def __enter__(self) -> Self:
-        """Use it."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Delete everything in it: it is large."""
-        for folder in ("store", "run"):
-            shutil.rmtree(self.folder / folder, ignore_errors=True)
-
     def make_base(self, name: str) -> None:
         """Make a minimal Debian with Python, and give it the name of the base that a Dockerfile wants."""
         archive = self.folder / "base.tar"
         command = ["mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", "--dpkgopt=force-unsafe-io"]
-        _done([*command, "trixie", str(archive)])
+        _done([*command, "trixie", str(archive)], TMPDIR=str(self.folder))
         self.podman("import", str(archive), name)
         archive.unlink()
 
@@ -121,7 +129,7 @@ def download(wheels: Path, *requirements: Path) -> None:
     _done([*command, *(word for file in requirements for word in ("--requirement", str(file)))])
 
 
-def _done(command: Sequence[str]) -> str:
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+def _done(command: Sequence[str], **env: str) -> str:
+    ended = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, f"{' '.join(command)}:\n{ended.stdout[-4_000:]}\n{ended.stderr[-4_000:]}"
     return ended.stdout
