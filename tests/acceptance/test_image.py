@@ -24,7 +24,7 @@ from services.redis import Redis
 from services.waiting import eventually
 from services.worker import Worker
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("image")]
+pytestmark = pytest.mark.timeout(600)
 
 IMAGE = "localhost/celery-observe"
 REQUIREMENTS = ROOT / "requirements"
