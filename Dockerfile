@@ -13,6 +13,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
         -r requirements/image.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY celery_observe celery_observe
+COPY alerts alerts
 RUN builder/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . && \
     builder/bin/pip --python /opt/celery-observe/bin/python3 install --no-cache-dir --no-index --no-deps dist/*.whl
 
