@@ -1,0 +1,1 @@
+"""Spans of OpenTelemetry: live in users' processes, or replayed from events."""
