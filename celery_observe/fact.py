@@ -139,6 +139,8 @@ class Ended(TaskFact):
     outcome: Outcome
     runtime: float | None
     total: float | None = None
+    trace_id: str | None = None
+    """The trace that tells of it, as 32 hexadecimal digits, if there is one."""
 
 
 class Finished(TaskFact):

@@ -14,6 +14,7 @@ from services import ports, rabbitmq
 from services.certificates import Certificates
 from services.exporter import Exporter
 from services.helm import Helm
+from services.otlp import OtlpReceiver
 from services.prometheus import ALERTMANAGER, Alertmanager, Prometheus
 from services.rabbitmq import RabbitMQ
 from services.redis import Redis
@@ -154,6 +155,12 @@ def exporter(processes: ExitStack, tmp_path: Path) -> Callable[..., Exporter]:
 def webhook(processes: ExitStack) -> Webhook:
     """A receiver of webhooks."""
     return processes.enter_context(Webhook())
+
+
+@pytest.fixture
+def otlp(processes: ExitStack) -> OtlpReceiver:
+    """A receiver of spans, over OTLP."""
+    return processes.enter_context(OtlpReceiver())
 
 
 @pytest.fixture

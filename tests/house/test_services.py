@@ -7,8 +7,15 @@ from collections.abc import Callable
 import pytest
 import redis
 from kombu import Connection
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from services.certificates import Certificates
+from services.otlp import Link, Moment, OtlpReceiver, summary
 from services.rabbitmq import RabbitMQ
 from services.redis import Redis
 from services.sentinel import SERVICE_NAME, Sentinel
@@ -88,3 +95,30 @@ def test_a_worker_speaks_amqp(rabbitmq_url: str, celery_worker: Callable[..., Wo
     worker = celery_worker(rabbitmq_url, queues=("fast", "slow"))
     task_id = worker.send("fail", queue="slow")
     worker.wait_output(f"[{task_id}] raised unexpected: ValueError")
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_the_receiver_of_otlp_keeps_what_the_sdk_sends(otlp: OtlpReceiver, protocol: str) -> None:
+    """Ids, times, attributes, links, events, status, resource and scope."""
+    exporter = GrpcExporter(endpoint=otlp.grpc_url) if protocol == "grpc" else HttpExporter(f"{otlp.url}/v1/traces")
+    provider = TracerProvider(resource=Resource({"service.name": "shop"}))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("till")
+
+    with tracer.start_as_current_span("first") as first:
+        pass
+    linked = [trace.Link(first.get_span_context(), {"why": "before"})]
+    with tracer.start_as_current_span("second", kind=trace.SpanKind.CONSUMER, links=linked) as second:
+        second.set_attributes({"n": 1, "names": ["a", "b"]})
+        second.add_event("paid", {"by": "card"}, timestamp=2_500_000_000)
+        second.set_status(trace.StatusCode.ERROR, "no")
+    provider.shutdown()
+
+    one, two = otlp.spans
+    assert summary([one, two]) == {("first", "internal"): 1, ("second", "consumer"): 1}
+    assert two.links == (Link(one.trace, one.id, {"why": "before"}),)
+    assert two.events == (Moment("paid", 2.5, {"by": "card"}),)
+    assert (two.attributes, two.status, two.message) == ({"n": 1, "names": ["a", "b"]}, "error", "no")
+    assert (two.parent, two.scope, two.resource) == ("", "till", {"service.name": "shop"})
+    assert two.id == f"{second.get_span_context().span_id:016x}"
+    assert one.start <= one.end <= two.start <= two.end
