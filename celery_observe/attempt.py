@@ -102,6 +102,11 @@ def between_hosts(start: float | None, end: float | None) -> float | None:
     return seconds if seconds < _LONGEST else None
 
 
+def waited(since: float | None, eta: float | None, started: float | None) -> float | None:
+    """Return the seconds from a time, or the ETA if that is later, to the start."""
+    return between_hosts(max(since, eta) if since is not None and eta is not None else since, started)
+
+
 def unix_time(eta: str) -> float | None:
     """Return the Unix time of an ISO 8601 ``eta``, read as UTC where it names no zone; None if it is not one."""
     try:

@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from celery_observe.attempt import between_hosts, on_one_host, unix_time
+from celery_observe.attempt import between_hosts, on_one_host, unix_time, waited
 from celery_observe.beat import Beats, EntrySucceeded, ailments
 from celery_observe.cause import UNKNOWN
 from celery_observe.event import Event
@@ -258,8 +258,8 @@ class Journal:
         ledger.start(max(attempt.started, math.nextafter(ledger.opened, math.inf)))
         task, queue = self._label_of(attempt.name), attempt.queue or UNKNOWN
         eta = unix_time(attempt.eta) if attempt.eta else None
-        worker_wait = _wait(attempt.received, eta, attempt.started)
-        self._emit(Started(task, queue, worker, worker_wait, _wait(attempt.published, eta, attempt.started)))
+        worker_wait = waited(attempt.received, eta, attempt.started)
+        self._emit(Started(task, queue, worker, worker_wait, waited(attempt.published, eta, attempt.started)))
 
     def _end(self, report: Execution) -> Ended:
         task, queue, worker = self._label_of(report.name), report.queue or UNKNOWN, report.hostname
@@ -269,7 +269,7 @@ class Journal:
         total = None
         if report.outcome not in _NOT_FINAL and not report.requeued:
             total = between_hosts(report.first_published, report.timestamp)
-        end = Ended(task, queue, worker, report.outcome, runtime, total)
+        end = Ended(task, queue, worker, report.outcome, runtime, total, report.trace_id)
         self._emit(end)
         if report.entry is not None:
             self._emit(EntrySucceeded(report.entry, report.timestamp))
@@ -407,11 +407,6 @@ class Journal:
 
     def _lost(self, report: Loss, _at: Instant) -> None:
         self._emit(ReportsLost(report.hostname, report.dropped, report.errors))
-
-
-def _wait(since: float | None, eta: float | None, started: float | None) -> float | None:
-    """Return the seconds from a time, or the ETA if that is later, to the start."""
-    return between_hosts(max(since, eta) if since is not None and eta is not None else since, started)
 
 
 def _heartbeat(beat: Beat) -> Event:

@@ -107,6 +107,8 @@ class Execution(Report, tag="executed"):
     mapped: _Name | None = None
     """The task that it executed in place for each of so many ``items``."""
     items: _Count = 0
+    trace_id: _Name | None = None
+    """The trace that has its span, as 32 hexadecimal digits, if that is recorded."""
 
 
 class Running(msgspec.Struct, omit_defaults=True, gc=False):

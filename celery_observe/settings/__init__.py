@@ -20,7 +20,20 @@ from celery_observe.settings.conversion import convert
 from celery_observe.settings.declaration import SETTINGS, WORKER, Setting, Settings
 from celery_observe.settings.sources import from_environ, from_file, from_flags
 
-__all__ = ["SETTINGS", "WORKER", "BrokerSettings", "Setting", "Settings", "environment", "is_disabled", "load"]
+__all__ = [
+    "SETTINGS",
+    "WORKER",
+    "BrokerSettings",
+    "Setting",
+    "Settings",
+    "environment",
+    "is_disabled",
+    "load",
+    "trace_exporters",
+]
+
+_OTLP = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+"""Protocol → OpenTelemetry's exporter for it."""
 
 
 def is_disabled(environ: Mapping[str, str] = os.environ) -> bool:
@@ -56,3 +69,18 @@ def environment(**changes: str) -> dict[str, str]:
     """Return this process's environment for a child, with `changes` and without any CELERY_* and FLOWER_*."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CELERY_", "FLOWER_"))}
     return kept | changes
+
+
+def trace_exporters(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return the names of the exporters of spans that OpenTelemetry's variables ask for; OTLP over gRPC without.
+
+    So does OpenTelemetry's SDK for Python; the specification recommends HTTP.
+
+    Raises:
+        SettingsError: there is no such protocol.
+    """
+    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "grpc"
+    if protocol.strip() not in _OTLP:
+        raise SettingsError(f"OTEL_EXPORTER_OTLP_PROTOCOL is one of {', '.join(_OTLP)}, not {protocol!r}")
+    names = [name.strip() for name in (environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")]
+    return tuple(_OTLP[protocol.strip()] if name == "otlp" else name for name in names if name not in {"", "none"})

@@ -314,6 +314,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_exception_text: Annotated[
         bool, _worker("Log the texts of exceptions of tasks too. They may quote arguments.")
     ] = False
+    tracing: Annotated[
+        bool, _worker("Make OpenTelemetry spans of tasks, where they are published and executed. Needs the extra otel.")
+    ] = False
+    tracing_links: Annotated[
+        bool, _worker("Begin a trace with each attempt, linked to the span that published it instead of within it.")
+    ] = False
+    tracing_waits: Annotated[bool, _worker("Make a span of the time that a message waits, too.")] = False
+    tracing_exception_text: Annotated[
+        bool, _worker("Tell the texts of exceptions in spans too. They may quote arguments.")
+    ] = False
 
     brokers: tuple[BrokerSettings, ...] = ()
     """What the group Source amounts to: one for each broker."""

@@ -27,6 +27,7 @@ from celery_observe.worker.guard import handler, harmless, told, watched
 from celery_observe.worker.headers import ENTRY
 from celery_observe.worker.reporter import reporter
 from celery_observe.worker.stored import Stored
+from celery_observe.worker.tracing import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,17 +108,26 @@ class Beat:
         _sending.set(name)
         self._due = due_at(entry, self._clock())
         _send(Due(self._clock(), self.hostname, name))
+        if tracing.creation is not None:
+            tracing.creation.begin_entry(name, self._lateness)
 
     @harmless
     def _sent(self, entry: Any) -> None:
-        now, due = self._clock(), self._due
         _sending.set(None)
-        _send(Sent(now, self.hostname, _name(entry), None if due is None else max(0.0, now - due)))
+        if tracing.creation is not None:
+            tracing.creation.end_entry()
+        _send(Sent(self._clock(), self.hostname, _name(entry), self._lateness))
 
     @harmless
-    def _failed(self, _error: BaseException, entry: Any, *_: Any, **__: Any) -> None:
+    def _failed(self, error: BaseException, entry: Any, *_: Any, **__: Any) -> None:
         _sending.set(None)
+        if tracing.creation is not None:
+            tracing.creation.end_entry(error)
         _send(Sent(self._clock(), self.hostname, _name(entry), failed=True))
+
+    @property
+    def _lateness(self) -> float | None:
+        return None if self._due is None else max(0.0, self._clock() - self._due)
 
     @harmless
     def _leave(self) -> None:

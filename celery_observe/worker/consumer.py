@@ -22,6 +22,7 @@ from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.quotation import quotation
 from celery_observe.worker.reporter import reporter
+from celery_observe.worker.tracing import tracing
 
 if TYPE_CHECKING:
     from celery_observe.cause import Failure
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 _requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 """The requests that this worker holds, by task id: Celery forgets one before it tells of its failure."""
 
+
+_REJECTS = "_celery_observe_rejects"
+"""Whether the task itself has rejected its message."""
 
 _arrived: deque[tuple[str, str | None, int | None, bool]] = deque()
 """The messages that were taken and not told of yet: task, queue, priority, whether redelivered."""
@@ -47,6 +51,8 @@ def received(request: Any, sender: Any = None, **_: Any) -> None:
         watch_release(request)
     if request.task.acks_late:
         _watch_rejection(request)
+        if tracing.spans is not None:
+            _watch_failure(request)
     if len(_arrived) >= MOST_ARRIVALS:
         reporter.dropped += 1
         return
@@ -89,6 +95,27 @@ def _watch_rejection(request: Any) -> None:
     request.on_reject = on_reject
 
 
+def _watch_failure(request: Any) -> None:
+    """Note whether the task itself rejects its message, as its child has told then; Celery forgets why it does."""
+    fail, reference = request.on_failure, weakref.ref(request)
+
+    def on_failure(exc_info: Any, *args: Any, **named: Any) -> Any:
+        _note_failure(reference(), exc_info)
+        return fail(exc_info, *args, **named)
+
+    request.on_failure = on_failure
+
+
+@harmless
+def _note_failure(request: Any, exc_info: Any) -> None:
+    exception = exc_info.exception
+    request.request_dict[_REJECTS] = isinstance(getattr(exception, "exc", exception), Reject)
+
+
+def _is_told_by_child(request: Any, outcome: Outcome) -> bool:
+    return outcome is Outcome.REJECTED and request is not None and request.request_dict.get(_REJECTS, False)
+
+
 @harmless
 def _rejected(request: Any, *, requeue: bool) -> None:
     _report(request, request.request_dict, Outcome.REJECTED, requeued=requeue)
@@ -121,19 +148,22 @@ def revoked(request: Any, terminated: bool = False, expired: bool = False, **_: 
 
 def unknown(sender: Any, message: Any, name: str, id: str, **_: Any) -> None:  # noqa: A002 - a signal's
     """Report a message for a task that this worker does not have."""
-    reporter.send(
-        Execution(
-            timestamp=time.time(),
-            hostname=sender.hostname,
-            uuid=id,
-            name=name,
-            outcome=Outcome.UNREGISTERED,
-            queue=queue_names.of(message.delivery_info),
-            retries=(message.headers or {}).get("retries") or 0,
-            exception="NotRegistered",
-            cause=Cause.UNREGISTERED,
-        )
+    headers = message.headers or {}
+    report = Execution(
+        timestamp=time.time(),
+        hostname=sender.hostname,
+        uuid=id,
+        name=name,
+        outcome=Outcome.UNREGISTERED,
+        queue=queue_names.of(message.delivery_info),
+        retries=headers.get("retries") or 0,
+        exception="NotRegistered",
+        cause=Cause.UNREGISTERED,
     )
+    if tracing.spans is not None:
+        fields = {**headers, "id": id, "hostname": sender.hostname, "delivery_info": message.delivery_info}
+        tracing.spans.ended(report, fields)
+    reporter.send(report)
 
 
 def refused(sender: Any, **_: Any) -> None:
@@ -171,5 +201,7 @@ def _report(
         detail=detail,
         canvas=canvas_of(fields),
     )
+    if tracing.spans is not None and not _is_told_by_child(request, outcome):
+        tracing.spans.ended(report, fields)
     reporter.send(report)
     logs.ended(report, fields)

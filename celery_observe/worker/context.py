@@ -130,13 +130,13 @@ def describe(fields: Mapping[str, Any]) -> dict[str, Any]:
     return carried.of(fields.get(CONTEXT)) | {name: value for name, value in known.items() if value not in _UNKNOWN}
 
 
-def live_trace_id() -> str | None:
-    """Return the id of OpenTelemetry's current trace; None where no span is active."""
+def live_trace_id(*, recorded: bool = False) -> str | None:
+    """Return the id of OpenTelemetry's current trace; None where no span is active, or ``recorded`` if that matters."""
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return None
     span = trace.get_current_span().get_span_context()
-    return f"{span.trace_id:032x}" if span.is_valid else None
+    return f"{span.trace_id:032x}" if span.is_valid and (span.trace_flags.sampled or not recorded) else None
 
 
 def _sent_trace_id(traceparent: Any) -> str | None:

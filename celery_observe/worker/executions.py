@@ -17,6 +17,7 @@ from celery_observe.cause import Failure, diagnose
 from celery_observe.fact import Cause, Detail, Outcome
 from celery_observe.report import Execution, Running
 from celery_observe.worker import canvas, logs
+from celery_observe.worker.context import live_trace_id
 from celery_observe.worker.course import Course
 from celery_observe.worker.entry import HEADERS as ENTRY_HEADERS
 from celery_observe.worker.entry import entry_of
@@ -27,6 +28,7 @@ from celery_observe.worker.labels import labeller
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.quotation import quotation
 from celery_observe.worker.reporter import reporter
+from celery_observe.worker.tracing import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,7 +162,7 @@ def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> No
     if outcome is None:
         return
     if note is None:
-        logs.ended_in_place(task, outcome, retval)
+        _end_in_place(task, outcome, retval)
         return
     report = Execution(
         timestamp=time.time(),
@@ -186,9 +188,19 @@ def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> No
         meter.measure(report, note.cpu)
     if note.course is not None:
         note.course.end(report)
+    if tracing.spans is not None:
+        tracing.spans.ended(report, fields, task, retval)
+    else:
+        report.trace_id = live_trace_id(recorded=True)
     reporter.send(report)
     if logs.lines.on:
         logs.ended(report, fields, task, retval)
+
+
+def _end_in_place(task: Any, outcome: Outcome, retval: Any) -> None:
+    logs.ended_in_place(task, outcome, retval)
+    if tracing.spans is not None:
+        tracing.spans.ended_in_place(task, outcome, retval)
 
 
 def _complete(report: Execution, note: _Note, retval: Any) -> None:

@@ -26,6 +26,7 @@ from celery_observe.worker.labels import labeller
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.quotation import quotation
 from celery_observe.worker.reporter import reporter
+from celery_observe.worker.tracing import set_up, tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,7 +72,8 @@ def instrument(
     if path is not None and not reporter.has_listener:
         reporter.connect_to(path)
     logs.set_up(found)
-    for signal, receiver in _RECEIVERS + _LOGGING if logs.lines.on else _RECEIVERS:
+    set_up(found)
+    for signal, receiver in (*tracing.first, *_RECEIVERS, *(_LOGGING if logs.lines.on else ()), *tracing.last):
         signal.connect(receiver, weak=False)
     publisher.watch_failures(app)
 
@@ -110,6 +112,7 @@ def _prepare(sender: Any, **_: Any) -> None:
     labeller.settle(settings.label_names)
     queue_names.declare(sender.app.amqp.queues.consume_from.values())
     pool = get_implementation(sender.pool_cls).__module__.rpartition(".")[2]
+    tracing.prepare(apart=pool == "prefork", green=resident.is_green())
     executions.meter.clock = _CPU_CLOCKS.get(pool) if settings.resource else None
     guest = resident.Resident(sender, settings, _children)
     guest.prepare()

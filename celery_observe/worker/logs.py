@@ -165,13 +165,13 @@ def _write_end(outcome: Outcome, known: dict[str, Any], task: Any = None, error:
         if isinstance(error, task.throws or ()):
             level = logging.INFO
         elif outcome is Outcome.FAILED:
-            known["exception"] = _stack(error)
+            known["exception"] = stack(error, texts=lines.texts)
     lines.write(level, f"task {outcome.value}", known | {"outcome": outcome.value})
 
 
-def _stack(error: BaseException) -> str:
-    """Return where an exception was raised, and what caused it; as Python prints it, but for the texts."""
-    if lines.texts:
+def stack(error: BaseException, *, texts: bool) -> str:
+    """Return where an exception was raised, and what caused it; as Python prints it, but for the texts unless asked."""
+    if texts:
         return "".join(traceback.format_exception(error, limit=-_FRAMES)).rstrip()
     return "\n".join(reversed([_where(link) for link in _chain(error)]))
 

@@ -14,8 +14,10 @@ from celery._state import get_current_task
 from celery.app.task import Task
 from celery.result import AsyncResult, ResultSet
 
+from celery_observe.worker.course import legible
 from celery_observe.worker.executions import course_of
 from celery_observe.worker.guard import harmless
+from celery_observe.worker.tracing import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +57,10 @@ def _note(task: Any, task_id: str | None = None, state: Any = None, meta: Any = 
         return
     ratio = ratio_of(meta)
     if isinstance(state, str):
-        course.enter(None if state in states.ALL_STATES else state, ratio)
+        own = None if state in states.ALL_STATES else state
+        course.enter(own, ratio)
+        if tracing.spans is not None and own is not None:
+            tracing.spans.enter(task, legible(own), ratio)
     else:
         course.advance(ratio)
 

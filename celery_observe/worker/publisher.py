@@ -20,6 +20,7 @@ from celery_observe.worker.guard import harmless, watched
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED, RELEASED, ROOT
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
+from celery_observe.worker.tracing import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,12 +69,18 @@ def watch_failures(app: Any = None) -> None:
 
     @wraps(create)
     def create_watched(amqp: AMQP) -> Callable[..., Any]:
-        return watched(create(amqp), _failed)
+        return watched(create(amqp), _not_published)
 
     AMQP._create_task_sender = create_watched  # noqa: SLF001 - the one place through which all publishes go
     made = vars(vars(app).get("amqp", object)).get("send_task_message") if app is not None else None
     if made is not None:
-        app.amqp.send_task_message = watched(made, _failed)
+        app.amqp.send_task_message = watched(made, _not_published)
+
+
+def _not_published(error: BaseException, producer: Any, name: str, message: Any, *args: Any, **named: Any) -> None:
+    _failed(error, producer, name, message, *args, **named)
+    if tracing.creation is not None:
+        tracing.creation.not_published(error, message)
 
 
 @harmless
