@@ -111,7 +111,6 @@ def published(headers: dict[str, Any], **_: Any) -> None:
         _end(publishing)
 
 
-@harmless
 def not_published(error: BaseException, message: Any) -> None:
     """End the span of a message that could not be published, if it has come so far: of that there is no signal."""
     publishing = _publishing.get()

@@ -77,6 +77,7 @@ def watch_failures(app: Any = None) -> None:
         app.amqp.send_task_message = watched(made, _not_published)
 
 
+@harmless
 def _not_published(error: BaseException, producer: Any, name: str, message: Any, *args: Any, **named: Any) -> None:
     _failed(error, producer, name, message, *args, **named)
     if tracing.creation is not None:

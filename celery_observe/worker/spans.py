@@ -321,11 +321,11 @@ def record(span: Span, error: BaseException) -> None:
     """Tell of an exception: its class and where it was raised, its text only if asked for."""
     kind = type(error)
     module = f"{kind.__module__}." if kind.__module__ != "builtins" else ""
-    told = {names.EXCEPTION_TYPE: f"{module}{kind.__qualname__}"}
-    where, _ = tried(stack, error, texts=style.texts)  # texts are made by code of the user's own
-    text, _ = tried(str, error) if style.texts else (None, False)
-    if where is not None:
-        told[names.EXCEPTION_STACKTRACE] = mask_text(where)
+    told = {
+        names.EXCEPTION_TYPE: f"{module}{kind.__qualname__}",
+        names.EXCEPTION_STACKTRACE: stack(error, texts=False),
+    }
+    text, _ = tried(str, error) if style.texts else (None, False)  # it is made by code of the user's own
     if text is not None:
         told[names.EXCEPTION_MESSAGE] = mask_text(text[:_LONGEST])
     span.add_event(names.EXCEPTION, told)
@@ -343,9 +343,19 @@ def leave(task: Any, **_: Any) -> None:
         detach(note.token)
 
 
+def close(**_: Any) -> None:
+    """Send what has ended before this child of the pool ends."""
+    provider.close()
+
+
+def flush(**_: Any) -> None:
+    """Send what has ended before this worker ends."""
+    provider.flush()
+
+
 FIRST = ((signals.task_prerun, handler(begin, amid_task=True)),)
 LAST = (
     (signals.task_postrun, harmless(leave)),  # turned off meanwhile or not
-    (signals.worker_process_shutdown, harmless(lambda **_: provider.close())),
-    (signals.worker_shutdown, harmless(lambda **_: provider.flush())),
+    (signals.worker_process_shutdown, harmless(close)),
+    (signals.worker_shutdown, harmless(flush)),
 )

@@ -19,7 +19,7 @@ GROUPS = [
     Requirement(line) for lines in PROJECT["dependency-groups"].values() for line in lines if isinstance(line, str)
 ]
 # Where the name to import is not the name to install; kombu is Celery's own messaging library.
-MODULE_OF = {"prometheus-client": "prometheus_client"}
+MODULE_OF = {"prometheus-client": "prometheus_client", "opentelemetry-sdk": "opentelemetry"}
 WITH_CELERY = {"kombu", "billiard", "vine"}
 
 

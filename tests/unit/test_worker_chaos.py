@@ -31,13 +31,15 @@ import celery_observe
 from celery_observe import instrument
 from celery_observe.report import Loss, decode
 from celery_observe.streams.local import pair
-from celery_observe.worker import instrumentation, progress
+from celery_observe.tracing.provider import provider
+from celery_observe.worker import creation, instrumentation, progress, spans
 from celery_observe.worker.guard import harmless
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
+from celery_observe.worker.tracing import tracing
 
 PACKAGE = Path(celery_observe.__file__).parent
-OURS = (str(PACKAGE / "worker"), str(PACKAGE / "report.py"))
+OURS = (str(PACKAGE / "worker"), str(PACKAGE / "tracing"), str(PACKAGE / "report.py"))
 EXCEPTIONS = (RuntimeError, MemoryError)
 
 app = Celery("chaos", broker="memory://", backend="cache+memory://", set_as_current=False)
@@ -123,7 +125,7 @@ def late() -> None:
     """Be acknowledged late."""
 
 
-PASS_ON = {"create_watched", "pass_on", "on_reject", "is_new"}
+PASS_ON = {"create_watched", "pass_on", "on_reject", "on_failure", "freeze_noticed", "is_new"}
 """Functions of ours that Celery calls in place of its own: all they do is call that, and what is guarded."""
 
 
@@ -145,6 +147,7 @@ class Strike:
     def __enter__(self) -> Self:
         """Begin."""
         queue_names.clear()  # else it would run less than the first time
+        provider._pid = 0  # noqa: SLF001 - likewise
         self._before = sys.gettrace()
         sys.settrace(self._called)
         return self
@@ -248,10 +251,15 @@ PLAYS: dict[str, Callable[[], object]] = {
     "unknown": take_in(succeed, is_unknown),
     "refused": send(signals.task_rejected, sender=Consumer(), message=None, exc=None),
     "child to come": send(signals.worker_before_create_process),
+    "child to go": send(signals.worker_process_shutdown, pid=1, exitcode=0),
+    "worker to go": send(signals.worker_shutdown),
 }
 """Everything that happens to a task and runs our code, by what happens."""
 
-HANDLERS: tuple[tuple[Any, Any], ...] = instrumentation._RECEIVERS + instrumentation._LOGGING  # noqa: SLF001 - all that is connected
+HANDLERS: tuple[tuple[Any, Any], ...] = (
+    *(instrumentation._RECEIVERS + instrumentation._LOGGING),  # noqa: SLF001 - all that is connected
+    *(creation.FIRST + spans.FIRST + spans.LAST + creation.LAST),
+)
 BY_NAME = {f"{receive.__module__}.{receive.__name__}": receive for _, receive in HANDLERS}
 
 ELSEWHERE = {"_format", "_prepare", "_be_beat", "_be_embedded_beat"}
@@ -260,9 +268,13 @@ ELSEWHERE = {"_format", "_prepare", "_be_beat", "_be_embedded_beat"}
 
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[socket.socket]:
-    """Where this process reports to. It logs too."""
+    """Where this process reports to. It logs too, and makes spans."""
     monkeypatch.setattr(instrumentation, "_given", {})
-    instrument(app, logs="json")
+    for name in ("spans", "creation", "first", "last"):
+        monkeypatch.setattr(tracing, name, getattr(tracing, name))
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    provider.settle(apart=True, green=False)
+    instrument(app, logs="json", tracing=True)
     caplog.set_level(logging.INFO, "celery_observe.tasks")
     progress.watch()
     reading, writing = pair()
