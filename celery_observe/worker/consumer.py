@@ -133,8 +133,11 @@ def failed(sender: Any, task_id: str, exception: BaseException, einfo: Any = Non
 
 
 def retried(sender: Any, request: Any, einfo: Any = None, **_: Any) -> None:
-    """Report a task that was cancelled, or retried because its child was lost; other retries are their child's."""
-    if not executions.is_executing(sender):
+    """Report a task that was cancelled, or retried because its child was lost; other retries are their child's.
+
+    Of one that is called in place nothing is reported.
+    """
+    if not executions.is_executing(sender) and not request.is_eager:
         outcome = Outcome.CANCELLED if einfo is None else Outcome.RETRIED
         _report(_requests.get(request.id), vars(request), outcome)
 

@@ -73,7 +73,10 @@ def instrument(
         reporter.connect_to(path)
     logs.set_up(found)
     set_up(found)
-    for signal, receiver in (*tracing.first, *_RECEIVERS, *(_LOGGING if logs.lines.on else ()), *tracing.last):
+    receivers = (*tracing.first, *_RECEIVERS, *(_LOGGING if logs.lines.on else ()), *tracing.last)
+    for signal, receiver in receivers if tracing.first else ():
+        signal.disconnect(receiver)  # those of an earlier call would come before the first
+    for signal, receiver in receivers:
         signal.connect(receiver, weak=False)
     publisher.watch_failures(app)
 

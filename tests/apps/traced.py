@@ -57,8 +57,9 @@ elif PROVIDER == "app":
 @app.task(name="query")
 def query() -> str:
     """Ask a database, whose client is instrumented."""
-    with trace.get_tracer("database").start_as_current_span("SELECT"):
-        return str(baggage.get_baggage("tenant"))
+    tenant = str(baggage.get_baggage("tenant"))
+    with trace.get_tracer("database").start_as_current_span("SELECT", attributes={"tenant": tenant}):
+        return tenant
 
 
 @app.task(name="state", bind=True)
@@ -157,6 +158,8 @@ CANVASES |= {
     **{task.name: task.si for task in (add, query, state, fail_expectedly, reject, reject_once, die, die_once, hang)},
     **{task.name: task.si for task in (publish_in_vain, retry, call, get)},
     "later": lambda: add.si(1, 2).set(countdown=1),
+    "unserialisable": lambda: add.si(object()),
+    "unregistered": lambda: app.signature("nowhere"),
     "expired": lambda: add.si(1, 2).set(expires=-10),
     "custom": lambda: add.si(1, 2).set(headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}),
 }
@@ -167,13 +170,15 @@ for each in ("chord_of_50", "chain_of_5", "publish_in_vain"):
 
 
 def publish(kinds: list[str]) -> None:
-    """Publish them all within one span, if that is asked for, on behalf of a tenant."""
+    """Publish them on behalf of a tenant, each within a span if that is asked for, and say which trace that is."""
     request = os.environ.get("TRACED_REQUEST")
     context.attach(baggage.set_baggage("tenant", "acme"))
     for kind in kinds:
         with trace.get_tracer("web").start_as_current_span(request) if request else nullcontext():
-            starting(kind)()
-    print(f"current {trace.get_current_span().get_span_context().span_id}")
+            with suppress(EncodeError):
+                starting(kind)()
+            print(kind, f"{trace.get_current_span().get_span_context().trace_id:032x}")
+    print("left", trace.get_current_span().get_span_context().span_id)
 
 
 if __name__ == "__main__":
