@@ -182,6 +182,7 @@ def publish(kinds: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    app.set_current()  # as apps are, but for those of tests
     if BY_OPENTELEMETRY:
         trace_as_documented()
     elif os.environ.get("TRACED_REQUEST") and PROVIDER != "app":
