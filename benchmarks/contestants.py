@@ -21,6 +21,7 @@ from services.waiting import eventually
 
 BARE, CONTROL, EVENTS = "nothing", "nothing, again", "-E"
 OPENTELEMETRY, MULTIPROCESS = "opentelemetry", "multiprocess"
+TRACED = f"{OURS} with spans"
 CONTESTANTS = {
     BARE: "",
     CONTROL: "",
@@ -28,6 +29,7 @@ CONTESTANTS = {
     OPENTELEMETRY: "spans:connect",
     MULTIPROCESS: "multiprocess:connect",
     OURS: "celery_observe:instrument",
+    TRACED: "spans:observe",
 }
 """What its app calls."""
 
@@ -104,7 +106,7 @@ class Contestant(Served, Process):
 
     def counted(self) -> float | None:
         """How many executions it has counted; None if it does not count."""
-        if self.contestant not in {MULTIPROCESS, OURS}:
+        if self.contestant not in {MULTIPROCESS, OURS, TRACED}:
             return None
         return self.metrics().total(OUTCOMES.name)
 

@@ -1,4 +1,4 @@
-"""OpenTelemetry's instrumentation as its documentation says, with an exporter that forgets: the least its users have.
+"""Spans by OpenTelemetry's instrumentation, as its documentation says, or by ours, with an exporter that forgets.
 
 `PEERS` is the folder of its packages.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import site
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 
 from celery import signals
 
@@ -22,6 +23,8 @@ from opentelemetry.sdk.trace.export import (
     SpanExportResult,
 )
 
+from celery_observe import instrument
+
 
 class Dropping(SpanExporter):
     """Exports to nowhere."""
@@ -31,14 +34,32 @@ class Dropping(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-def start(**_: object) -> None:
-    """Make spans from now on, in this process."""
+def provide(**_: object) -> None:
+    """Set the provider of this process up."""
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(Dropping()))
     trace.set_tracer_provider(provider)
+
+
+def start(**_: object) -> None:
+    """Make spans from now on, in this process."""
+    provide()
     CeleryInstrumentor().instrument()
 
 
 def connect() -> None:
-    """Start in each child, once it is there."""
-    signals.worker_process_init.connect(start)
+    """Start in each child, once it is there; in who publishes at once."""
+    _begin(start)
+
+
+def observe() -> None:
+    """Have celery-observe make spans, and all else that it does, for the same provider."""
+    _begin(provide)
+    instrument(tracing=True)
+
+
+def _begin(call: Callable[..., None]) -> None:
+    if "worker" in sys.argv:
+        signals.worker_process_init.connect(call)
+    else:
+        call()

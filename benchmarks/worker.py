@@ -24,7 +24,7 @@ from statistics import median
 from typing import NamedTuple
 
 from consumers import DEFAULT_CACHE, OURS, peers, quietly
-from contestants import BARE, CONTESTANTS, MULTIPROCESS, OPENTELEMETRY, Contestant, Spent
+from contestants import BARE, CONTESTANTS, MULTIPROCESS, OPENTELEMETRY, TRACED, Contestant, Spent
 from recycling import Recycled, recycle
 from recycling import table as table_of_children
 
@@ -147,7 +147,10 @@ def bars_of(costs: dict[str, Cost]) -> Iterator[Bar]:
     ours = costs[OURS]
     yield Bar("added to the CPU per task of the bare worker", ours.added / costs[BARE].total, 0.05)
     if OPENTELEMETRY in costs:
-        yield Bar("of what OpenTelemetry's instrumentation adds", ours.added / costs[OPENTELEMETRY].added, 1 / 3)
+        theirs = costs[OPENTELEMETRY].added
+        yield Bar("of what OpenTelemetry's instrumentation adds", ours.added / theirs, 1 / 3)
+        if TRACED in costs:
+            yield Bar("of that, with spans of ours beside all else", costs[TRACED].added / theirs, 1.0)
     if MULTIPROCESS in costs:
         yield Bar(
             "of what multiprocess mode adds in the child", ours.added_child / costs[MULTIPROCESS].added_child, 0.5
