@@ -29,7 +29,12 @@ SLOWER = 3.0
 """Seconds that a machine with other things to do may take longer."""
 
 THE_GUARD_ITSELF = {"harmless.run", "told.run", "handler.receive", "watched", "watched.pass_on"}
-IN_PLACE_OF_CELERY = {"watch_failures.create_watched", "_watch_rejection.on_reject"}
+IN_PLACE_OF_CELERY = {
+    "watch_failures.create_watched",
+    "_watch_rejection.on_reject",
+    "_watch_failure.on_failure",
+    "_noticed.freeze_noticed",
+}
 """All they do is call what Celery would, and what is guarded."""
 
 
@@ -43,9 +48,13 @@ def functions(*files: Path) -> list[tuple[str, str]]:
     ]
 
 
-PREFORKED = {"children", "instrumentation", "resident"}
+PREFORKED = {"children", "instrumentation", "provider", "resident"}
 """What does more with children; the others are the same in the pool that is quickest."""
-SIGNALS = functions(*sorted((PACKAGE / "worker").glob("*.py")), PACKAGE / "report.py")
+OF_SPANS = [PACKAGE / "worker" / f"{name}.py" for name in ("creation", "spans", "tracing")]
+OF_SPANS.append(PACKAGE / "tracing" / "provider.py")
+SIGNALS = functions(*sorted({*(PACKAGE / "worker").glob("*.py")} - {*OF_SPANS}), PACKAGE / "report.py")
+SPANS = [each for each in functions(*OF_SPANS) if not each[1].rpartition(".")[2].startswith("_")]
+"""Those that are called from elsewhere; all their lines fail in the unit tests."""
 IN_THE_MAIN_THREAD = {("celery_observe.hosting", "prepare")}
 """Imports, before children are forked: what never returned there would never return to Celery."""
 THREADS = functions(*(PACKAGE / f"{name}.py" for name in ("listener", "journal", "hosting", "pipeline")))
@@ -99,6 +108,26 @@ def test_a_function_that_fails_is_no_matter(attempt: Try, bare: Any, module: str
     eventually(lambda: worker.tells() or not worker.is_struck, 5.0, what=f"{function} is told of")
     assert worker.end() == expected
     assert worker.seconds < seconds + SLOWER
+
+
+@pytest.mark.parametrize(("module", "function"), SPANS)
+def test_a_function_that_makes_spans_and_fails_is_no_matter(
+    attempt: Try, bare: Any, module: str, function: str
+) -> None:
+    """Tasks, their results and the worker's end are as without us."""
+    pool = "prefork" if module.rpartition(".")[2] in PREFORKED else "solo"
+    expected, seconds = bare(pool)
+    settings = {"tracing": True}
+    worker = attempt(pool=pool, instrument=settings, module=module, function=function, env=CONSOLE)
+
+    worker.work()
+
+    assert worker.end() == expected
+    assert worker.seconds < seconds + SLOWER
+
+
+CONSOLE = {"OTEL_TRACES_EXPORTER": "console"}
+"""Spans are printed."""
 
 
 @pytest.mark.parametrize(("module", "function"), IN_THEIR_OWN_TIME)

@@ -40,6 +40,8 @@ class Trial:
     spare: int = 0
     """Bytes by which each of its processes may grow beyond what it has once it is instrumented; 0 is without end."""
     conf: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    """More environment variables."""
 
     @property
     def log(self) -> Path:
@@ -139,7 +141,7 @@ def run(trial: Trial) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    os.environ["C_FORCE_ROOT"] = "1"
+    os.environ.update(trial.env, C_FORCE_ROOT="1")
     app.conf.update(broker_url=trial.broker, **trial.conf)
     if trial.function:
         sys.meta_path.insert(0, Saboteur(Sabotaged(trial)))
