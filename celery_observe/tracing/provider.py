@@ -74,17 +74,18 @@ class Wanted(IdGenerator):
 class Patience:
     """Whether it is worth while to wait for the collector, as processes that waited have found; children share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._until = mmap.mmap(-1, 8)
 
     @property
     def is_lost(self) -> bool:
         """Whether somebody has waited in vain of late."""
-        return bool(time.monotonic() < struct.unpack("d", self._until[:8])[0])
+        return bool(self._clock() < struct.unpack("d", self._until[:8])[0])
 
     def lose(self) -> None:
         """Tell the others that it was in vain."""
-        self._until[:8] = struct.pack("d", time.monotonic() + _OFFENDED)
+        self._until[:8] = struct.pack("d", self._clock() + _OFFENDED)
 
 
 class Provider:
