@@ -72,6 +72,7 @@ class Contestant(Served, Process):
             "C_FORCE_ROOT": "1",
             "DONE": DONE,
             "MEASURE": CONTESTANTS[name],
+            "OTEL_TRACES_EXPORTER": "none",
             "PEERS": str(next(peers.glob("lib/python*/site-packages"))),
             "PORT": str(self.port),
             "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent / 'tests'}",

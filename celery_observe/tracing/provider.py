@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 from celery_observe import __version__
 from celery_observe.errors import SettingsError
+from celery_observe.masking import mask_text
 from celery_observe.settings import trace_exporters
 from celery_observe.tracing.conventions import SCHEMA_URL, SCOPE
 
@@ -46,6 +47,8 @@ _DOUBLE = (
 )
 
 
+_NO_EXPORTER = (SettingsError, ImportError, ValueError)
+"""What says that a variable is wrong, or that something is not installed."""
 _ANY: tuple[int | None, int | None] = (None, None)
 
 
@@ -97,6 +100,7 @@ class Provider:
         self._green = False
         self._tracer: trace.Tracer | None = None
         self._source: Any = None
+        self._global: Any = None
         self._is_ours = False
         self._patience = Patience()
         self._told = mmap.mmap(-1, 1)  # one page that all children share
@@ -117,13 +121,21 @@ class Provider:
         self._apart = os.getpid() if apart else 0
         self._green = green
 
-    def prepare(self) -> None:
-        """Import what exporters need, so that not each child has to."""
+    def prepare(self) -> bool:
+        """Import what exporters need, so that not each child has to; say whether there are any, ours or the app's."""
         try:
-            for name in trace_exporters():
+            for name in self._exporters() if _is_unset() else ():
                 _exporter(name)
-        except SettingsError as error:
+        except _NO_EXPORTER as error:
             self._say_once(f"no spans are made: {error}")
+            return False
+        return True
+
+    def _exporters(self) -> tuple[str, ...]:
+        names = trace_exporters()
+        if self._green and _GRPC in names:
+            raise SettingsError("gRPC would hold up all greenlets: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
+        return names
 
     @property
     def tracer(self) -> trace.Tracer | None:
@@ -147,14 +159,14 @@ class Provider:
                 self._say_once(_DOUBLE)
             else:
                 self._tracer = self._made()
-        except SettingsError as error:
+        except _NO_EXPORTER as error:
             self._say_once(f"no spans are made: {error}")
         finally:
             self._pid = os.getpid()
 
     def _made(self) -> trace.Tracer:
         found = trace.get_tracer_provider()
-        self._is_ours = isinstance(found, trace.ProxyTracerProvider)
+        self._is_ours = _is_unset() or found is self._global  # which this process has inherited
         self._source = self._built() if self._is_ours else found
         tracer: trace.Tracer = self._source.get_tracer(SCOPE, __version__, schema_url=SCHEMA_URL)
         ids = getattr(tracer, "id_generator", None)
@@ -163,20 +175,18 @@ class Provider:
         return tracer
 
     def _built(self) -> TracerProvider:
-        names = trace_exporters()
-        if self._green and _GRPC in names:
-            raise SettingsError("gRPC would hold up all greenlets: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
         source = TracerProvider(shutdown_on_exit=False)
-        for exporter in exporters(names):
+        for exporter in exporters(self._exporters()):
             source.add_span_processor(BatchSpanProcessor(exporter))
-        if self._apart != os.getpid():
+        if self._apart != os.getpid() and _is_unset():
+            self._global = source
             trace.set_tracer_provider(source)
         return source
 
     def _say_once(self, text: str) -> None:
         told, self._told[0] = self._told[0], 1
         if not told:
-            log.warning("celery-observe: %s", text)
+            log.warning("celery-observe: %s", mask_text(text))
 
     def flush(self, seconds: float = PATIENCE) -> None:
         """Have the spans sent that have ended, and wait so long for it; not if that was in vain of late."""
@@ -195,6 +205,11 @@ class Provider:
         thread.join(seconds)
         if thread.is_alive():
             self._patience.lose()
+
+
+def _is_unset() -> bool:
+    """Tell whether nobody has set up OpenTelemetry's global provider."""
+    return isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def _is_double() -> bool:

@@ -29,6 +29,7 @@ class Tracing:
     last: tuple[tuple[Any, Any], ...] = ()
     """Those after others."""
 
+    @told
     def prepare(self, *, apart: bool, green: bool) -> None:
         """Make ready what the children of a worker inherit; say in its heartbeats that nobody else need make spans.
 
@@ -36,8 +37,8 @@ class Tracing:
         """
         if self.spans is not None:
             self.spans.provider.settle(apart=apart, green=green)
-            self.spans.provider.prepare()
-            state.SOFTWARE_INFO["celery_observe_tracing"] = "live"
+            if self.spans.provider.prepare():
+                state.SOFTWARE_INFO["celery_observe_tracing"] = "live"
 
 
 tracing = Tracing()

@@ -356,6 +356,16 @@ def test_a_collector_that_never_answers_holds_nothing_up(start: Start, otlp: Otl
     assert worker.terminate(30.0) == 0
 
 
+def test_greenlets_use_the_provider_of_the_app(start: Start, otlp: OtlpReceiver) -> None:
+    """Whatever the variables say of those that we would build."""
+    worker = start(pool="gevent", env={"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "TRACED_PROVIDER": "app"})
+    worker.send("add", 1, 2)
+
+    otlp.wait_for(lambda spans: any(span.name == "process add" for span in spans))
+
+    assert "no spans are made" not in worker.output
+
+
 def test_greenlets_do_without_grpc(start: Start, otlp: OtlpReceiver) -> None:
     """It would hold all of them up; what to do is said, once, and tasks go on."""
     worker = start(pool="gevent", env={"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
