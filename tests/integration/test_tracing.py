@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from services.beat import Beat
+from services.celery_versions import packages
 from services.otlp import OtlpReceiver, Span
 from services.redis import Redis
 from services.traced import REQUEST, Published, Traced
 from services.waiting import eventually
+from services.worker import TESTS
 
 POOLS = ("prefork", "threads", "solo", "gevent", "eventlet")
 SECRET = "4111 1111"
@@ -294,6 +296,23 @@ def test_what_is_revoked_is_told_before_and_while_it_runs(start: Start, otlp: Ot
     assert outcomes == ["terminated", "revoked"]
     assert terminated.trace != revoked.trace
     assert (terminated.parent, revoked.parent) == ("", "")
+
+
+@pytest.mark.parametrize("celery", ["5.5.3", "5.6.3"])
+def test_older_celery_makes_the_same_trees(start: Start, celery: str) -> None:
+    """Though it calls its signals differently."""
+    expected = {"chord_of_50": 103, "retry": 9, "call": 6, "die": 4, "hang": 3, "publish_in_vain": 5}
+    worker = start(pool="prefork", env={"PYTHONPATH": os.pathsep.join(map(str, (TESTS, packages(celery))))})
+
+    published = worker.publish(*expected)
+
+    trees = {kind: published.wait_for(kind, count) for kind, count in expected.items()}
+    assert f"v{celery}" in worker.output
+    assert {kind: len(tree.spans) for kind, tree in trees.items()} == expected
+    assert len(trees["chord_of_50"].one("process total").links) == 50
+    assert [len(span.links) for span in trees["retry"].named("process retry")] == [0, 1, 1, 1]
+    assert trees["die"].outline() == f"{REQUEST}(publish die(process die(SELECT)))"
+    assert trees["hang"].one("process hang").attributes["celery.task.cause"] == "hard_time_limit"
 
 
 # -- where spans go
