@@ -170,6 +170,8 @@ class Failed(TaskFact):
     cause: Cause
     detail: Detail | None = None
     """None unless alerts want it."""
+    trace_id: str | None = None
+    """That of its ``Ended``."""
 
 
 class Used(TaskFact):

@@ -43,6 +43,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """How often it has happened since it began."""
     detail: Detail | None = None
     """Of the first failure, as far as the setting ``alert_detail`` allows."""
+    trace_id: str | None = None
+    """The trace that tells of the first, if there is one."""
 
     @property
     def text(self) -> str:
@@ -56,6 +58,9 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         detail = self.detail
         if detail is not None:
             lines.append(f"task id: {detail.uuid}" + (f", retries: {detail.retries}" if detail.retries else ""))
+        if self.trace_id is not None:
+            lines.append(f"trace: {self.trace_id}")
+        if detail is not None:
             lines += [f"{name}: {text}" for name, text in _texts(detail) if text]
             lines += ["", detail.traceback] if detail.traceback else []
         return lines

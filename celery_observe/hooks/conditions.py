@@ -24,13 +24,15 @@ _LATE: dict[type[Fact], type[Fact]] = {fact.Started: fact.Waited, fact.Ended: fa
 """The facts that bring what was not known yet when the first was told."""
 _ROOTS = frozenset({Fact, fact.TaskFact, fact.Labelled})
 _IDS = frozenset({"uuid", "group"})
+_UNASKED = frozenset({"trace_id"})
+"""What tells one attempt from all others: no rule asks for it, and no alert is told from another by it."""
 
 Test = Callable[[Fact], bool]
 
 
 def attributes(kind: type[Fact]) -> dict[str, type]:
     """Return what of a fact can be asked: each name with ``str``, an enumeration, or ``float``."""
-    kinds = {field.name: _kind(field.type) for field in msgspec.structs.fields(kind)}
+    kinds = {field.name: _kind(field.type) for field in msgspec.structs.fields(kind) if field.name not in _UNASKED}
     return {name: kind for name, kind in kinds.items() if kind is not None}
 
 

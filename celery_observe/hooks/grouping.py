@@ -18,7 +18,7 @@ import msgspec
 
 from celery_observe.fact import AlertRaised, AlertsLimited, Detail, Fact
 from celery_observe.hooks.alert import Alert, Message, Status, fingerprint
-from celery_observe.hooks.rule import Rule, details
+from celery_observe.hooks.rule import Rule, details, trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +44,7 @@ class _Open(msgspec.Struct, kw_only=True, eq=False):
     summary: str
     links: dict[str, str]
     detail: Detail | None
+    trace_id: str | None
     first: Instant
     last: Instant
     count: int = 1
@@ -94,6 +95,7 @@ class Group:
             summary=summary or " ".join(rule.summary.format_map(values).split()),
             links=dict(_links(rule, values)),
             detail=details(found),
+            trace_id=trace_of(found),
             first=at,
             last=at,
         )
@@ -168,6 +170,7 @@ class Group:
             ends_at=last + (rule.resolve_after if status is Status.FIRING else 0.0),
             count=each.count,
             detail=each.detail,
+            trace_id=each.trace_id,
         )
 
 

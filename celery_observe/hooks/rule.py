@@ -35,7 +35,7 @@ _SUMMARIES = {
     "chord_failed": "a chord of workflow {root} failed: {reason}",
     "entry_sent": "beat sent {entry}",
 }
-_OF_LINKS = {"rule", "severity", "uuid"}
+_OF_LINKS = {"rule", "severity", "uuid", "trace_id"}
 """What links may name beside the attributes of the fact."""
 
 
@@ -206,3 +206,8 @@ def _check_names(key: str, template: str, kind: type[Fact] | None, others: set[s
 def details(found: Fact) -> Detail | None:
     """Return the detail of a fact that has one."""
     return getattr(found, "detail", None)
+
+
+def trace_of(found: Fact) -> str | None:
+    """Return the trace that tells of a fact, if there is one."""
+    return getattr(found, "trace_id", None)

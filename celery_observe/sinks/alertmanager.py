@@ -35,6 +35,8 @@ def _posted(alert: Alert, message: Message) -> dict[str, Any]:
     annotations = {"summary": alert.summary, "description": alert.text, **links}
     if alert.detail is not None:
         annotations["task_id"] = alert.detail.uuid
+    if alert.trace_id is not None:
+        annotations["trace_id"] = alert.trace_id
     return {
         "labels": {"alertname": message.rule, "severity": alert.severity, **alert.labels},
         "annotations": annotations,

@@ -52,5 +52,9 @@ def _payload(alert: Alert, message: Message) -> dict[str, Any]:
         "component": alert.labels.get("task") or alert.labels.get("worker", ""),
         "group": alert.labels.get("queue", ""),
         "class": message.rule,
-        "custom_details": {**alert.labels, "text": alert.text, **more},
+        "custom_details": {**alert.labels, "text": alert.text, **_trace(alert), **more},
     }
+
+
+def _trace(alert: Alert) -> dict[str, str]:
+    return {"trace_id": alert.trace_id} if alert.trace_id is not None else {}

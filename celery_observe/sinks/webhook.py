@@ -22,7 +22,7 @@ from celery_observe.hooks import Message
 from celery_observe.sinks import delivers
 from celery_observe.sinks.post import HttpSink
 
-_VALUES = frozenset({"rule", "severity", "status", "title", "text", "count", "more", "fingerprint"})
+_VALUES = frozenset({"rule", "severity", "status", "title", "text", "count", "more", "fingerprint", "trace_id"})
 _PREFIX = "whsec_"
 
 
@@ -79,6 +79,7 @@ def _values(message: Message) -> dict[str, Any]:
         "count": len(message.alerts) + message.more,
         "more": message.more,
         "fingerprint": first.fingerprint,
+        "trace_id": first.trace_id or "",
     }
 
 

@@ -339,6 +339,31 @@ def test_a_webhook_gets_everything_or_what_its_template_says(receiver: Callable[
     assert "\n" in filled["all"]
 
 
+@every_sink
+def test_every_sink_tells_the_trace(kind: str, receiver: Callable[..., Receiver]) -> None:
+    """Its id is somewhere in what is sent."""
+    server = receiver()
+
+    made(kind, server.url).deliver(message(alert(trace_id="0af7651916cd43dd8448eb211c80319c")))
+
+    assert "0af7651916cd43dd8448eb211c80319c" in str(only(server).json)
+
+
+def test_a_template_and_annotations_name_the_trace(receiver: Callable[..., Receiver]) -> None:
+    """By itself, not only within a text."""
+    server, traced = receiver(), message(alert(trace_id="0af7651916cd43dd8448eb211c80319c"))
+
+    made("webhook", server.url, template='{"trace": "$trace_id"}').deliver(traced)
+    made("webhook", server.url, template='{"trace": "$trace_id"}').deliver(message())
+    made("alertmanager", server.url).deliver(traced)
+    made("pagerduty", server.url).deliver(traced)
+
+    filled, empty, posted, event = (each.json for each in server.deliveries)
+    assert (filled["trace"], empty["trace"]) == ("0af7651916cd43dd8448eb211c80319c", "")
+    assert posted[0]["annotations"]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert event["payload"]["custom_details"]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+
+
 @pytest.mark.parametrize("secret", ["my secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
 def test_a_webhook_is_signed(secret: str, receiver: Callable[..., Receiver]) -> None:
     """So that its receiver knows by whom, and when."""

@@ -234,6 +234,22 @@ def test_a_failure_is_told_with_its_detail_and_links() -> None:
         assert text in alert.text
 
 
+def test_an_alert_names_the_trace_of_the_first() -> None:
+    """Others like it are the same alert, though each has a trace of its own; without one there is no link to it."""
+    first, second = "0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736"
+    told = Told(group_wait=0, alert_link={"Trace": "https://tempo/trace/{trace_id}"})
+    for fact in (failed(trace_id=first), failed(trace_id=second), failed("u")):
+        told.fire(fact)
+    (message,) = told.due()
+
+    traced, untraced = message.alerts
+    assert (traced.trace_id, traced.count, traced.links) == (first, 2, {"Trace": f"https://tempo/trace/{first}"})
+    assert f"\ntrace: {first}" in traced.text
+    assert "trace_id" not in traced.labels
+    assert (untraced.trace_id, untraced.links) == (None, {})
+    assert "trace" not in untraced.text
+
+
 @pytest.mark.parametrize(("runtime", "shown"), [(612.34, "612.3"), (600.0, "600"), (0.01234, "0.0123")])
 def test_numbers_are_readable(runtime: float, shown: str) -> None:
     """In summaries."""
