@@ -58,6 +58,7 @@ class Listener(threading.Thread):
             timeout=settings.workflow_timeout,
             max_tasks=settings.max_tracked_tasks,
         )
+        recorder.exemplify()
         recorder.also(Step, self.workflows.follow)
         recorder.also(Polled, self.workflows.poll)
         recorder.also(ChordBroken, self.workflows.breaks)
@@ -155,6 +156,7 @@ class Listener(threading.Thread):
 
     def _take(self, bodies: list[bytes]) -> None:
         at = _now()
+        self.recorder.now = at.wall
         newest = None
         for body in bodies:
             for newest in decode(body, self._malformed):

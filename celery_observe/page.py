@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from celery_observe.metrics.family import Family
-    from celery_observe.recorder import Histogram, Recorder
+    from celery_observe.recorder import Exemplar, Histogram, Recorder
 
 _PLAIN_BELOW = 1e6
 """From here on Go writes numbers with an exponent."""
@@ -45,14 +45,14 @@ class Page:
                 sample
                 for place, recorder in enumerate(recorders)
                 if live[place] or not series.family.live
-                for sample in self._samples(place, recorder, name)
+                for sample in self._samples(place, recorder, name, exemplars=openmetrics)
             ]
             if samples:
                 lines += _header(series.family, openmetrics=openmetrics)
                 lines += samples
         return "".join(lines).encode()
 
-    def _samples(self, place: int, recorder: Recorder, name: str) -> Iterator[str]:
+    def _samples(self, place: int, recorder: Recorder, name: str, *, exemplars: bool) -> Iterator[str]:
         series = recorder.series[name]
         starts = self._starts.get((place, name))
         if starts is None:
@@ -60,7 +60,7 @@ class Page:
         if series.family.kind is Kind.HISTOGRAM:
             histograms = series.histograms.copy()
             starts.keep(histograms)
-            return (_histogram(starts[labels], child) for labels, child in histograms.items())
+            return (_histogram(starts[labels], child, exemplars=exemplars) for labels, child in histograms.items())
         children = series.children.copy()
         starts.keep(children)
         return (f"{starts[labels][0]}{_number(child.value)}\n" for labels, child in children.items())
@@ -106,14 +106,25 @@ def _header(family: Family, *, openmetrics: bool) -> tuple[str, str]:
     return f"# HELP {name} {text}\n", f"# TYPE {name} {family.kind}\n"
 
 
-def _histogram(starts: tuple[str, ...], histogram: Histogram) -> str:
+def _histogram(starts: tuple[str, ...], histogram: Histogram, *, exemplars: bool) -> str:
     before, after, count, total = starts
-    counts, seconds = histogram.counts.copy(), histogram.total
+    named = histogram.exemplars.copy() if exemplars and histogram.exemplars is not None else None
+    counts, seconds = histogram.counts.copy(), histogram.total  # read after the exemplars, which are counted first
     lines = [
         f"{before}{bound}{after}{_number(below)}\n"
         for bound, below in zip(_bound_texts(histogram.bounds), accumulate(counts), strict=True)
     ]
+    if named is not None:
+        lines = [_named(line, exemplar) for line, exemplar in zip(lines, named, strict=True)]
     return f"{''.join(lines)}{count}{_number(sum(counts))}\n{total}{_number(seconds)}\n"
+
+
+def _named(line: str, exemplar: Exemplar | None) -> str:
+    """Return the line of a bucket with its exemplar, if it has one."""
+    if exemplar is None:
+        return line
+    trace = _escaped(exemplar.trace_id)
+    return f'{line[:-1]} # {{trace_id="{trace}"}} {_number(exemplar.value)} {exemplar.at}\n'
 
 
 @cache

@@ -46,20 +46,36 @@ class Value:
         self.value = value
 
 
+class Exemplar(NamedTuple):
+    """The last observation in a bucket of which there is a trace, in 32 hexadecimal digits; ``at`` in Unix seconds."""
+
+    trace_id: str
+    value: float
+    at: float
+
+
 class Histogram:
     """Observations of one label set: how many fell below or at each bound but above the one before, and their sum."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.exemplars: list[Exemplar | None] | None = None
+        """One of each bucket; None until there is any."""
 
     def observe(self, value: float) -> None:
         """Count one observation."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def exemplify(self, exemplar: Exemplar) -> None:
+        """Remember an observation in its bucket."""
+        if self.exemplars is None:
+            self.exemplars = [None] * len(self.counts)
+        self.exemplars[bisect_left(self.bounds, exemplar.value)] = exemplar
 
 
 class Series:
@@ -174,6 +190,8 @@ class Recorder:
         const_labels: Mapping[str, str] | None = None,
     ) -> None:
         self.const_labels = dict(const_labels or {})
+        self.now = 0.0
+        """When what is recorded was read, in Unix seconds; only exemplars have it."""
         self.series: dict[str, Series] = {}
         rules: dict[type[Fact], dict[_View, _Rule]] = {}
         for family in catalogue:
@@ -211,6 +229,24 @@ class Recorder:
         """Have facts of this kind handed to ``call`` too, once they are counted; others cost nothing more."""
         record, other = self._record.get(kind), cast("Callable[[Fact], None]", call)
         self._record[kind] = other if record is None else _in_turn((record, other))
+
+    def exemplify(self) -> None:
+        """Have buckets name traces from now on, of the facts that have one; without this they cost nothing."""
+        for series in self.series.values():
+            if series.family.exemplars and series.family.on is not None:
+                self.also(series.family.on, self._exemplifies(series))
+
+    def _exemplifies(self, series: Series) -> Callable[[Any], None]:
+        labels, value = _labels_of(series.family.labels), attrgetter(series.family.value or "")
+
+        def exemplify(fact: Any) -> None:
+            if fact.trace_id is None:
+                return
+            seconds, histogram = value(fact), series.histograms.get(labels(fact))
+            if seconds is not None and histogram is not None:
+                histogram.exemplify(Exemplar(fact.trace_id, seconds, self.now))
+
+        return exemplify
 
     def record_all(self, facts: list[Fact]) -> None:
         """Count facts in their order, and empty the list."""

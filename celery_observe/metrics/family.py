@@ -43,7 +43,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     without ``on`` is set by the pipeline on its one-second tick. A ``live`` family speaks of this moment: it is absent
     while the stream is down. The Fact ``zero_on`` starts the family at 0 for each of the ``zero_values`` of
     ``zero_label``, or as it is without one. With ``buckets_settable`` users choose the bounds. Nothing but instrumented
-    processes tells an ``inside`` family.
+    processes tells an ``inside`` family. Those with ``exemplars`` name a trace in each bucket, if the fact has one.
 
     Families of other exporters (``compat/``) see facts in their own way: ``read`` says how a label is read that is no
     attribute, ``where`` which facts count, ``also_on`` which other Facts feed the family; their ``value`` may be a
@@ -65,6 +65,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     cumulative: bool = False
     live: bool = False
     inside: bool = False
+    exemplars: bool = False
     zero_on: type[Fact] | None = None
     zero_label: str = ""
     zero_values: tuple[str, ...] = ()

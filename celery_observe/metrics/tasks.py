@@ -54,6 +54,7 @@ RUNTIME = Family(
     value="runtime",
     buckets=RUNTIME_BUCKETS,
     buckets_settable=True,
+    exemplars=True,
 )
 QUEUE_WAIT = Family(
     name="celery_task_queue_wait_seconds",

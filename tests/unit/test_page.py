@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
+from prometheus_client import samples as prometheus
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
@@ -15,7 +16,7 @@ from prometheus_client.utils import floatToGoString
 
 from celery_observe.metrics.family import Family, Kind
 from celery_observe.page import Page
-from celery_observe.recorder import Recorder, Series
+from celery_observe.recorder import Exemplar, Recorder, Series
 from golden.replay import RECORDINGS, Replay
 
 COUNTER = Family(name="celery_c_total", kind=Kind.COUNTER, help='Counts "things"\\others.', labels=("task", "queue"))
@@ -64,8 +65,17 @@ class Same(Collector):
             assert isinstance(metric, HistogramMetricFamily)
             bounds = [*map(floatToGoString, child.bounds), "+Inf"]
             sums = [sum(child.counts[: place + 1]) for place in range(len(bounds))]
-            buckets = list(zip(bounds, sums, strict=True))
-            metric.add_metric((*labels, *constant), buckets, sum_value=child.total)
+            named = child.exemplars or [None] * len(bounds)
+            buckets = [
+                (bound, total, _theirs(exemplar)) for bound, total, exemplar in zip(bounds, sums, named, strict=True)
+            ]
+            metric.add_metric((*labels, *constant), buckets, sum_value=child.total)  # type: ignore[arg-type]  # None is none
+
+
+def _theirs(exemplar: Exemplar | None) -> prometheus.Exemplar | None:
+    if exemplar is None:
+        return None
+    return prometheus.Exemplar({"trace_id": exemplar.trace_id}, exemplar.value, exemplar.at)
 
 
 def both(recorders: Sequence[Recorder], live: Sequence[bool], *, openmetrics: bool) -> tuple[bytes, bytes]:
@@ -92,6 +102,9 @@ def recorders(draw: st.DrawFn, constant: dict[str, str] | None = None) -> Record
         recorder[GAUGE].set((task,), value)
         recorder[HISTOGRAM].observe((task, queue), abs(value))
         recorder[BARE].observe((), value)
+        if draw(st.booleans()):
+            exemplar = Exemplar(draw(TEXT), abs(value), draw(st.floats(0, 4e9)))
+            recorder[HISTOGRAM].histograms[task, queue].exemplify(exemplar)
         recorder[PLAIN].set((), value)
     return recorder
 
@@ -119,6 +132,23 @@ def test_several_brokers_share_a_page(
     ours, theirs = both([one, other], live, openmetrics=openmetrics)
 
     assert ours == theirs
+
+
+def test_a_bucket_names_a_trace_in_openmetrics_alone() -> None:
+    """The text format has no exemplars."""
+    recorder = Recorder(catalogue=CATALOGUE)
+    recorder[BARE].observe((), 0.5)
+    recorder[BARE].histograms[()].exemplify(Exemplar("0af7651916cd43dd8448eb211c80319c", 0.5, 1700000000.25))
+
+    named = Page().render([recorder], live=[True], openmetrics=True).decode()
+    plain = Page().render([recorder], live=[True]).decode()
+
+    assert named.splitlines()[2:5] == [
+        'celery_b_seconds_bucket{le="0.001"} 0.0',
+        'celery_b_seconds_bucket{le="1.0"} 1.0 # {trace_id="0af7651916cd43dd8448eb211c80319c"} 0.5 1700000000.25',
+        'celery_b_seconds_bucket{le="+Inf"} 1.0',
+    ]
+    assert "#" not in "".join(line for line in plain.splitlines() if not line.startswith("#"))
 
 
 def test_a_page_that_is_rendered_again_tells_what_has_changed() -> None:

@@ -21,7 +21,7 @@ from celery_observe.fact import (
 )
 from celery_observe.fact import Exit as How
 from celery_observe.metrics import CATALOGUE, RUNTIME_BUCKETS, observer, tasks, workers
-from celery_observe.recorder import OTHER, Recorder
+from celery_observe.recorder import OTHER, Exemplar, Recorder
 
 
 def ended(task: str = "t", *, worker: str = "w@h", runtime: float | None = 1.0) -> Ended:
@@ -100,6 +100,44 @@ def test_outcomes_start_at_zero_though_one_was_told_before() -> None:
 
     assert set(recorder[tasks.OUTCOMES].values.values()) == {0, 1}
     assert len(recorder[tasks.OUTCOMES].values) == 3
+
+
+TRACE, OTHER_TRACE = "0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def test_a_bucket_remembers_the_trace_of_its_last_observation() -> None:
+    """And when that was read."""
+    recorder = Recorder(runtime_buckets=(1.0, 5.0))
+    recorder.exemplify()
+    for at, runtime, trace in ((1.0, 0.5, TRACE), (2.0, 0.7, OTHER_TRACE), (3.0, 9.0, TRACE), (4.0, 0.6, None)):
+        recorder.now = at
+        recorder.record(Ended("t", "q", "w@h", Outcome.SUCCEEDED, runtime, trace_id=trace))
+
+    histogram = recorder[tasks.RUNTIME].histograms["t", "q", "succeeded"]
+
+    assert histogram.exemplars == [Exemplar(OTHER_TRACE, 0.7, 2.0), None, Exemplar(TRACE, 9.0, 3.0)]
+    assert histogram.counts == [3, 0, 1]
+    assert recorder[tasks.TOTAL].histograms == {}
+
+
+def test_traces_are_named_only_if_asked_for() -> None:
+    """It costs nothing otherwise."""
+    recorder = Recorder()
+    recorder.record(Ended("t", "q", "w@h", Outcome.SUCCEEDED, 1.0, trace_id=TRACE))
+
+    assert recorder[tasks.RUNTIME].histograms["t", "q", "succeeded"].exemplars is None
+
+
+def test_what_is_counted_as_other_names_no_trace() -> None:
+    """It would be that of any task, and each would count as one more that found no room."""
+    recorder = Recorder(max_series=1)
+    recorder.exemplify()
+    for task in ("a", "b"):
+        recorder.record(Ended(task, "q", "w@h", Outcome.SUCCEEDED, 1.0, trace_id=TRACE))
+
+    series = recorder[tasks.RUNTIME]
+    assert [histogram.exemplars is not None for histogram in series.histograms.values()] == [True, False]
+    assert series.overflowed == 1
 
 
 def test_counters_without_labels_start_at_zero() -> None:
