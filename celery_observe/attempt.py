@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from celery_observe.fact import Outcome
+from celery_observe.fact import AttemptId, Outcome
 
 if TYPE_CHECKING:
+    from celery_observe.cause import Failure
     from celery_observe.fact import TaskFact
 
 _DELIVERED_AGAIN = frozenset({Outcome.REJECTED, Outcome.CANCELLED, Outcome.VANISHED})
@@ -17,6 +18,20 @@ _CLOCK_TOLERANCE = 1.0
 """Seconds by which the clocks of two hosts may differ before a negative time is dropped instead of read as zero."""
 _LONGEST = 10 * 365 * 86400.0
 """Seconds; a longer time is a clock's mistake."""
+
+
+class Memory(msgspec.Struct, gc=False):
+    """What only traces want to know of an attempt."""
+
+    publisher: AttemptId | None = None
+    """The attempt that published the task."""
+    previous: AttemptId | None = None
+    """The attempt before, under the same id."""
+    repeats: bool = False
+    """Whether one before had the same id and number of retries."""
+    failure: Failure | None = None
+    frames: str | None = None
+    """Of the traceback of that."""
 
 
 class Attempt(msgspec.Struct, gc=False, eq=False):
@@ -62,6 +77,8 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     """Id of the task that published it, if it belongs to a workflow."""
     stopped: float | None = None
     """When it ended, by its worker's clock, as far as events told."""
+    memory: Memory | None = None
+    """None unless traces are rebuilt, and there is something to remember."""
 
     @property
     def is_delivered_again(self) -> bool:
@@ -72,6 +89,13 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     def is_reopened(self) -> bool:
         """Whether its task may go on under the same number of retries although it has ended."""
         return self.is_delivered_again or self.outcome is Outcome.IGNORED
+
+    @property
+    def id(self) -> AttemptId:
+        """What all who read the same events call it, once it was received."""
+        memory = self.memory
+        again = self.received or self.started if memory is not None and memory.repeats else None
+        return AttemptId(self.uuid, self.retries, again)
 
     def queue_wait(self) -> float | None:
         """Return the seconds from publish, or ETA if that is later, to start."""

@@ -48,7 +48,7 @@ def allows(level: str, what: str) -> bool:
 
 def frames(traceback: str) -> str | None:
     """Return the innermost frames of a traceback, each with its line of source; None if there are none."""
-    found = _FRAME.findall(traceback)[-_FRAMES:]
+    found = _FRAME.findall(traceback[-_SCAN:])[-_FRAMES:]
     lines = [line[:_LONGEST_LINE] for frame in found for line in frame.splitlines()]
     return mask_text("\n".join(lines)) or None
 

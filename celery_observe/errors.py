@@ -64,3 +64,7 @@ class SinkError(CeleryObserveError):
 
 class SinkRefusedError(SinkError):
     """An alert was refused, and will be however often it is sent: check the settings of the sink."""
+
+
+class ExportError(CeleryObserveError):
+    """Spans could not be exported: see OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL and the collector."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """A body above this many bytes is not decoded."""
 
+LIVE = "live"
+
 _Short = Annotated[str, msgspec.Meta(max_length=512)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Seconds = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
@@ -74,6 +76,8 @@ class Event(msgspec.Struct, gc=False, kw_only=True):
     processed: _Count | None = None
     loadavg: list[float] | None = None
     sw_ver: _Short | None = None
+    celery_observe_tracing: _Short | None = None
+    """In the heartbeats of instrumented workers: LIVE if they make spans themselves."""
 
 
 class RunningTask(msgspec.Struct, frozen=True):

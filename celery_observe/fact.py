@@ -7,7 +7,7 @@ the label it becomes. Times are Unix seconds, durations seconds; a duration that
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -440,6 +440,69 @@ class Canvas(msgspec.Struct, omit_defaults=True, gc=False):
     """When the rate limit of its worker let it go on."""
     polls: _Id | None = None
     """The group for whose end it polls, if it is ``celery.chord_unlock``."""
+
+
+class AttemptId(NamedTuple):
+    """What tells an attempt from all others, for all who read the same events."""
+
+    uuid: str
+    retries: int = 0
+    again: float | None = None
+    """When its worker received it, if another attempt before it had the same id and number: Unix seconds."""
+
+
+class Traced(TaskFact):
+    """All that is known of an attempt, a moment after it ended; told only where traces are rebuilt from events."""
+
+    attempt: AttemptId
+    root: str
+    outcome: Outcome
+    published: float | None
+    eta: float | None
+    received: float | None
+    started: float | None
+    ended: float | None
+    estimated: bool
+    """Whether no event told the end, which is then the last that is known of the attempt or its worker."""
+    runtime: float | None
+    queue_wait: float | None
+    worker_wait: float | None
+    redelivered: bool
+    first: bool
+    """Whether the publish of its first attempt is known."""
+    parent: AttemptId | None
+    """The attempt that published the task."""
+    previous: AttemptId | None
+    """The attempt before, under the same id."""
+    exception: str | None
+    cause: Cause | None
+    frames: str | None
+    """Of the traceback, innermost last."""
+
+
+class Replayed(enum.StrEnum):
+    """What became of an attempt where traces are rebuilt from events."""
+
+    EXPORTED = "exported"
+    LIVE = "live"
+    """Left alone, since its worker makes spans itself."""
+    ROOT_UNKNOWN = "root_unknown"
+    """The events that name the first task of its workflow were not seen, so its trace is not known."""
+    SAMPLED_OUT = "sampled_out"
+    """Its trace is not in the sample, and nothing in it failed or was slow."""
+    HELD_FULL = "held_full"
+    """It was let go of to stay within bounds, while something in its trace could still have failed."""
+    QUEUE_FULL = "queue_full"
+    """Too many waited to be exported."""
+    REFUSED = "refused"
+    """The receiver did not take its spans."""
+
+
+class AttemptsReplayed(Fact):
+    """It became known of ``count`` attempts what became of their spans."""
+
+    outcome: Replayed
+    count: int
 
 
 class Step(TaskFact):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from celery_observe.attempt import Attempt
+from celery_observe.event import LIVE
 from celery_observe.fact import (
     Exit,
     Fact,
@@ -126,6 +127,8 @@ class Worker(msgspec.Struct):
     version: str = ""
     pool: str = ""
     """As `--pool` calls it; empty until it was asked."""
+    traces: bool = False
+    """Whether it makes spans of its tasks itself, as its heartbeats say."""
     queues: tuple[str, ...] | None = None
     """The queues it consumes; None until it was asked."""
     former_pid: int | None = None
@@ -226,6 +229,7 @@ class Fleet:
         """
         worker.differences.append(at.wall - event.timestamp)
         worker.freq = event.freq or worker.freq
+        worker.traces = event.celery_observe_tracing == LIVE
         if event.processed is not None:
             self._count(worker, event.processed, event.timestamp, overtaken)
         load1 = event.loadavg[0] if event.loadavg else None

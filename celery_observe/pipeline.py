@@ -17,6 +17,7 @@ from celery_observe import __version__
 from celery_observe.asker import Asker
 from celery_observe.broker import socket_path
 from celery_observe.compat import Compat
+from celery_observe.errors import SettingsError
 from celery_observe.exposition import Exposition, Readiness
 from celery_observe.fleet import Instant
 from celery_observe.guard import Guard
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from celery_observe.delivery import Delivery
     from celery_observe.metrics import Family
     from celery_observe.settings import BrokerSettings, Settings
+    from celery_observe.tracing.replay_export import Replay
     from celery_observe.tree import Tree
 
 
@@ -52,6 +54,8 @@ _UNSEEN_TURNS = 5
 """Turns from one full view to the next while nobody looks, so that who comes finds one of the last ten seconds."""
 _STOP_TIMEOUT = 1.5
 """Seconds that all readers together have to end: one that hangs in a connect is left behind."""
+_LAST_WORDS = 1.0
+"""Seconds that the end waits for alerts and spans that are still to be sent."""
 
 
 def _is_inside(family: Family) -> bool:
@@ -73,6 +77,16 @@ def run(settings: Settings) -> int:
     return 0
 
 
+def _replay(broker: BrokerSettings, settings: Settings, recorder: Recorder, guard: Guard) -> Replay:
+    """Return what rebuilds traces. Raises SettingsError if OpenTelemetry is not installed, or not set up."""
+    try:
+        from celery_observe.tracing.replay_export import Replay  # noqa: PLC0415 - needs the extra `otel`
+    except ImportError:
+        needs = f"{settings.origin('replay_traces')} needs OpenTelemetry"
+        raise SettingsError(f"{needs}: pip install 'celery-observe[otel]'.") from None
+    return Replay(broker, settings, recorder, guard)
+
+
 class Pipeline:
     """Everything that runs in one process: for each broker a reader, an asker and a prober, and the HTTP server.
 
@@ -89,6 +103,7 @@ class Pipeline:
         self._leaders: list[Leader] = []
         self._leads: list[tuple[Recorder, Callable[[], bool]]] = []
         self._delivery = self._alerting()
+        self._replays: list[Replay] = []
         self._readers = [self._reader(broker) for broker in settings.brokers]
         path = socket_path(settings.listen) if settings.listen else None
         self._local = LocalStream(path) if path else local
@@ -144,6 +159,8 @@ class Pipeline:
         recorder = self._recorder({"broker": broker.name} if len(settings.brokers) > 1 else {})
         guard = Guard(recorder.record)
         reader = Reader(broker, settings, recorder, guard)
+        if settings.replay_traces:
+            self._replays.append(_replay(broker, settings, recorder, guard))
         leads = self._leadership(broker, guard)
         self._leads.append((recorder, leads))
         if self._delivery is not None:
@@ -179,7 +196,8 @@ class Pipeline:
                 reader.resume(saved.get(reader.broker.name, []))
             self._saver.start()
         self._looker.start()
-        for thread in (*self._readers, *self._listeners, *self._leaders, *self._probers, *self._alerts):
+        threads = (*self._readers, *self._listeners, *self._leaders, *self._probers, *self._alerts, *self._replays)
+        for thread in threads:
             thread.start()
 
     def stop(self) -> None:
@@ -194,9 +212,15 @@ class Pipeline:
         deadline = time.monotonic() + _STOP_TIMEOUT
         for thread in (*self._sources, *self._leaders, *self._probers):
             thread.join(max(0.0, deadline - time.monotonic()))
-        for delivery in self._alerts:  # last: what was read at the end may be worth an alert
-            delivery.stopping.set()
-            delivery.join()
+        last: tuple[Delivery | Replay, ...] = (
+            *self._alerts,
+            *self._replays,
+        )  # what was read at the end may be worth an alert
+        for each in last:
+            each.stopping.set()
+        deadline = time.monotonic() + _LAST_WORDS
+        for each in last:
+            each.join(max(0.0, deadline - time.monotonic()))
         self._save()
         self.exposition.stop()
         log.info("stopped")
@@ -252,7 +276,7 @@ class Pipeline:
     def health(self) -> Readiness:
         """Say whether all threads live, and the workers that report to us are well."""
         reasons = [f"{reader.name} is dead" for reader in self._sources if reader.dead]
-        threads = (*self._leaders, *self._probers, *self._alerts)
+        threads = (*self._leaders, *self._probers, *self._alerts, *self._replays)
         reasons += [f"{each.name} is dead" for each in threads if not each.is_alive()]
         reasons += [reason for listener in self._listeners for reason in listener.ailments()]
         return Readiness(ready=not reasons, reasons=tuple(reasons))

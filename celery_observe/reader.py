@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from celery_observe import gauges
 from celery_observe.cause import UNKNOWN
+from celery_observe.chronicle import Chronicle
 from celery_observe.detail import detailing
 from celery_observe.event import Decoder, Event, Malformed, Snapshot
 from celery_observe.fact import Polled, Step
@@ -28,6 +29,7 @@ from celery_observe.metrics import observer, tasks
 from celery_observe.names import first_match, label_rules
 from celery_observe.recorder import OTHER, Labels, Recorder
 from celery_observe.streams import stream_for
+from celery_observe.tracing.replay_sampling import Sampling
 from celery_observe.tracker import Tracker
 from celery_observe.workflow import Workflows
 
@@ -87,6 +89,7 @@ class Reader(threading.Thread):
             queue_of=lambda name: rule(name) or default,
             label_of=label_rules(settings.task_allow, settings.task_deny, settings.task_rename),
             detail_of=detailing(detail_level(settings)),
+            chronicle=self._chronicle(settings),
             max_tasks=settings.max_tracked_tasks,
         )
         self.workflows = Workflows(
@@ -110,6 +113,13 @@ class Reader(threading.Thread):
         self.on_connect: Callable[[], None] = lambda: None
         """Called in this thread after each connect."""
         self._reconnects = 0
+
+    def _chronicle(self, settings: Settings) -> Chronicle | None:
+        """Return what remembers attempts for traces; None if none are rebuilt."""
+        if not settings.replay_traces:
+            return None
+        self.recorder.exemplify()
+        return Chronicle(self._facts.append, Sampling(settings.replay_ratio, settings.replay_slow).trace_of)
 
     # -- what other threads ask
 
@@ -206,6 +216,7 @@ class Reader(threading.Thread):
             self._disconnect()
             self._pause(backoff * random.uniform(0.7, 1.0))  # noqa: S311 - jitter, not a secret
             backoff = min(MAX_BACKOFF, backoff * 2)
+        self._tracker.finish()
         self._write_gauges(_now())
 
     def _connect(self) -> bool:
@@ -278,6 +289,7 @@ class Reader(threading.Thread):
     def _digest(self, bodies: list[bytes], at: Instant) -> None:
         events = self._decoder.decode(bodies)
         self._tracker.handle_all(events, at)
+        self.recorder.now = at.wall
         self.recorder.record_all(self._facts)
         if events:
             self._newest = events[-1], at.wall

@@ -237,7 +237,7 @@ class Recorder:
                 self.also(series.family.on, self._exemplifies(series))
 
     def _exemplifies(self, series: Series) -> Callable[[Any], None]:
-        labels, value = _labels_of(series.family.labels), attrgetter(series.family.value or "")
+        labels, value = _labels_of(_readings(series.family)), _reader(series.family.value or "")
 
         def exemplify(fact: Any) -> None:
             if fact.trace_id is None:

@@ -47,6 +47,7 @@ from celery_observe.fact import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from celery_observe.chronicle import Chronicle
     from celery_observe.event import Event, RunningTask, Snapshot
     from celery_observe.fleet import Fleet, Instant, Worker
 
@@ -76,6 +77,7 @@ class Tracker:
 
     ``queue_of`` maps a task name to the queue it is routed to, None where no rule or route says. ``label_of`` maps a
     task name to the name it is counted under. ``detail_of`` makes what is told of a failure beside its labels.
+    ``chronicle`` remembers what traces are rebuilt from, if they are.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Tracker:
         queue_of: Callable[[str], str | None] = lambda _name: None,
         label_of: Callable[[str], str] = lambda name: name,
         detail_of: Detailing = detailing("none"),  # noqa: B008 - a function
+        chronicle: Chronicle | None = None,
         max_tasks: int = 50_000,
     ) -> None:
         self._emit = emit
@@ -93,6 +96,7 @@ class Tracker:
         self._queue_of = queue_of
         self._label_of = label_of
         self._detail_of = detail_of
+        self._chronicle = chronicle
         self._max_tasks = max_tasks
         self._open: dict[str, Attempt] = {}
         self._ended: dict[str, Attempt] = {}
@@ -159,6 +163,13 @@ class Tracker:
         for worker in self._fleet:
             if worker.exited and worker.running and not worker.lingers:
                 self._vanish(worker)
+        if self._chronicle is not None:
+            self._chronicle.tick()
+
+    def finish(self) -> None:
+        """Tell at once what waits to be told: no more events will come."""
+        if self._chronicle is not None:
+            self._chronicle.settle()
 
     def running(self) -> dict[tuple[str, str], Running]:
         """Return what executes now, by task and queue."""
@@ -336,7 +347,9 @@ class Tracker:
         self._terminal(event, at, Outcome.SUCCEEDED)
 
     def _retried(self, event: Event, at: Instant) -> None:
-        self._terminal(event, at, Outcome.RETRIED)
+        attempt = self._terminal(event, at, Outcome.RETRIED)
+        if self._chronicle is not None and attempt.outcome is Outcome.RETRIED:
+            self._chronicle.fail(attempt, event, self._fleet.get(attempt.worker))
 
     def _cancelled(self, event: Event, at: Instant) -> None:
         self._terminal(event, at, Outcome.CANCELLED)
@@ -362,7 +375,10 @@ class Tracker:
         if attempt.outcome in _FAILURES and not attempt.failed:
             attempt.failed = True
             detail = self._detail_of(attempt.uuid, attempt.retries, event.exception, event.traceback)
-            self._tell(attempt, Failed(attempt.task, attempt.queue, event.hostname, *failure, detail))
+            fact = Failed(attempt.task, attempt.queue, event.hostname, *failure, detail)
+            if self._chronicle is not None:
+                fact.trace_id = self._chronicle.fail(attempt, event, self._fleet.get(attempt.worker))
+            self._tell(attempt, fact)
 
     def _terminal(self, event: Event, at: Instant, outcome: Outcome, *, final: bool = True) -> Attempt:
         """End the attempt that an event speaks of, once, and return it; the task goes on unless it is ``final``."""
@@ -398,7 +414,10 @@ class Tracker:
         if worker is not None:
             worker.running.discard(attempt)
         total = between_hosts(attempt.first_published, attempt.finished)
-        self._tell(attempt, Ended(attempt.task, attempt.queue, attempt.worker, outcome, runtime, total))
+        fact = Ended(attempt.task, attempt.queue, attempt.worker, outcome, runtime, total)
+        if self._chronicle is not None:
+            fact.trace_id = self._chronicle.end(attempt, runtime, worker)
+        self._tell(attempt, fact)
         if self._open.get(attempt.uuid) is attempt:
             self._close(attempt)
 
@@ -417,6 +436,9 @@ class Tracker:
             attempt.root = event.root_id
         if event.parent_id != attempt.uuid:
             attempt.parent = event.parent_id
+            if self._chronicle is not None and event.parent_id is not None:
+                parent = self._open.get(event.parent_id) or self._ended.get(event.parent_id)
+                self._chronicle.publish(attempt, parent, event)
         self._emit(_step(attempt))
 
     def _halt(self, attempt: Attempt) -> None:
@@ -507,6 +529,8 @@ class Tracker:
         if event.name is None:
             follower.task, follower.queue = attempt.task, attempt.queue
             follower.retries = attempt.retries + (attempt.outcome is Outcome.RETRIED)
+        if self._chronicle is not None:
+            self._chronicle.follow(attempt, follower)
         if attempt.outcome is None:
             follower.first_published = attempt.first_published
             attempt.upcoming = follower

@@ -94,6 +94,20 @@ LABEL_OVERFLOW = Family(
     labels=("label",),
     on=fact.LabelOverflowed,
 )
+REPLAY_ATTEMPTS = Family(
+    name="celery_observe_replay_attempts_total",
+    kind=Kind.COUNTER,
+    help="Attempts by what became of the spans that were to be rebuilt of them: exported, live, root_unknown, "
+    "sampled_out, held_full, queue_full, refused.",
+    labels=("outcome",),
+    on=fact.AttemptsReplayed,
+    value="count",
+)
+REPLAY_HELD = Family(
+    name="celery_observe_replay_held",
+    kind=Kind.GAUGE,
+    help="Attempts that are held in case something in their trace fails or is slow.",
+)
 LEADER = Family(
     name="celery_observe_leader",
     kind=Kind.GAUGE,

@@ -88,6 +88,7 @@ _tasks = partial(_setting, "Tasks")
 _queues = partial(_setting, "Queues")
 _metrics = partial(_setting, "Metrics")
 _server = partial(_setting, "Server")
+_replay = partial(_setting, "Traces")
 _log = partial(_setting, "Log")
 _alerts = partial(_setting, ALERTS)
 
@@ -287,6 +288,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     alert_hooks: Annotated[
         tuple[str, ...], _alerts("Import this module, which has hooks: functions with @on_fact. Repeatable.", "MODULE")
     ] = ()
+
+    replay_traces: Annotated[
+        bool,
+        _replay(
+            "Rebuild OpenTelemetry spans of tasks from events, and export them as OTEL_EXPORTER_OTLP_* say. Needs the "
+            "extra otel."
+        ),
+    ] = False
+    replay_ratio: Annotated[
+        Annotated[float, msgspec.Meta(ge=0, le=1)],
+        _replay("How many of all traces to keep, from 0 to 1, beside those of tasks that fail or are slow.", "RATIO"),
+    ] = 1.0
+    replay_slow: Annotated[
+        Seconds, _replay("An attempt is slow that ran, or waited to run, for so long.", "SECONDS")
+    ] = 10.0
+    replay_waits: Annotated[bool, _replay("Make a span of the time that a message waits, too.")] = False
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],

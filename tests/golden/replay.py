@@ -9,12 +9,14 @@ from pathlib import Path
 import msgspec
 
 from celery_observe import gauges
+from celery_observe.chronicle import Chronicle
 from celery_observe.event import Decoder, Malformed
-from celery_observe.fact import EventMalformed, Polled, Step
+from celery_observe.fact import EventMalformed, Polled, Step, Traced
 from celery_observe.fleet import Fleet, Instant
 from celery_observe.metrics import CATALOGUE, Family
 from celery_observe.page import Page
 from celery_observe.recorder import Recorder
+from celery_observe.tracing.replay import Span, spans_of
 from celery_observe.tracker import Tracker
 from celery_observe.workflow import Workflows
 from services.exporter import Samples
@@ -34,11 +36,15 @@ def recordings() -> list[Path]:
 class Replay:
     """The pipeline without threads and sockets; ``play`` a recording, ``wait``, and look at the page."""
 
-    def __init__(self, worker_timeout: float = 300.0) -> None:
+    def __init__(self, worker_timeout: float = 300.0, *, traces: bool = False) -> None:
         self.recorder = Recorder(catalogue=map(_readable, CATALOGUE))
         self.recorder.start_at_zero()
         self.fleet = Fleet(self.recorder.record, worker_timeout)
-        self.tracker = Tracker(self.recorder.record, self.fleet)
+        self.spans: list[Span] = []
+        """What is rebuilt of traces, if they are."""
+        chronicle = Chronicle(self.recorder.record) if traces else None
+        self.recorder.also(Traced, lambda traced: self.spans.extend(spans_of(traced, {})))
+        self.tracker = Tracker(self.recorder.record, self.fleet, chronicle=chronicle)
         self.workflows = Workflows(self.recorder.record, quiet=1.0)
         self.recorder.also(Step, self.workflows.follow)
         self.recorder.also(Polled, self.workflows.poll)

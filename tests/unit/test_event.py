@@ -10,14 +10,20 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
 
+from celery_observe.chronicle import Chronicle
 from celery_observe.event import MAX_BODY_BYTES, Decoder, Event, Malformed, snapshot
-from celery_observe.fact import DuplicateOutcome, Ended, Outcome
+from celery_observe.fact import DuplicateOutcome, Ended, Outcome, Traced
 from celery_observe.fleet import Fleet
 from celery_observe.metrics import tasks
 from celery_observe.page import Page
 from celery_observe.recorder import Recorder
 from celery_observe.testing import EPOCH, FakeClock
+from celery_observe.tracing.replay import spans_of
+from celery_observe.tracing.replay_export import readable
+from celery_observe.tracing.replay_sampling import Sampling
 from celery_observe.tracker import Tracker
 from unit.world import World
 
@@ -161,6 +167,9 @@ FIELDS = {
     "processed": st.integers(0, 9),
     "loadavg": st.lists(st.floats(0, 9), max_size=3),
     "sw_ver": st.sampled_from(["5.7.0", "5.6.3", "?"]),
+    "root_id": st.sampled_from(["a", "b", "c"]),
+    "parent_id": st.none() | st.sampled_from(["a", "b", "c"]),
+    "celery_observe_tracing": st.sampled_from(["live", "?"]),
 }
 VALID = st.fixed_dictionaries({"type": TYPES, "timestamp": st.floats(EPOCH - 100, EPOCH + 100)}, optional=FIELDS)
 
@@ -184,7 +193,11 @@ class House:
         self.reasons: Counter[str] = Counter()
         self.recorder = Recorder()
         self.recorder.start_at_zero()
-        self.tracker = Tracker(self.recorder.record, Fleet(self.recorder.record, 30.0), max_tasks=max_tasks)
+        self.recorder.exemplify()
+        self.recorder.also(Traced, self.exported)
+        chronicle = Chronicle(self.recorder.record, Sampling(0.5).trace_of, most=max_tasks)
+        fleet = Fleet(self.recorder.record, 30.0)
+        self.tracker = Tracker(self.recorder.record, fleet, chronicle=chronicle, max_tasks=max_tasks)
         self.clock = FakeClock()
         self.decoder = Decoder(lambda reason: self.reasons.update([reason.value]))
         self.max_tasks = max_tasks
@@ -197,6 +210,13 @@ class House:
         self.tracker.tick(self.clock.advance(0.5))
         return len(events)
 
+    def exported(self, traced: Traced) -> None:
+        """Spans of whatever was said can be told over OTLP."""
+        spans = list(spans_of(traced, {}, waits=True))
+        told = encode_spans([readable(span, Resource({})) for span in spans]).resource_spans[0].scope_spans[0].spans
+        assert [len(span.attributes) for span in told] == [len(span.attributes) for span in spans]
+        assert all(span.start_time_unix_nano <= span.end_time_unix_nano for span in told)
+
     def check(self) -> None:
         """What holds whatever was said."""
         for _ in range(2):
@@ -204,7 +224,7 @@ class House:
         started = sum(self.recorder[tasks.STARTED].values.values())
         assert len(self.tracker) <= self.max_tasks
         assert sum(entry.count for entry in self.tracker.running().values()) <= started
-        assert Page().render([self.recorder], live=[True])
+        assert Page().render([self.recorder], live=[True], openmetrics=True)
 
 
 @ANY_MACHINE

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, TypeVar
 
+from celery_observe.chronicle import Chronicle
 from celery_observe.event import RunningTask, Snapshot
-from celery_observe.fact import Ended, Fact
+from celery_observe.fact import Ended, Fact, Traced
 from celery_observe.fleet import Fleet
 from celery_observe.testing import FakeClock, make_event
+from celery_observe.tracing.replay import Span, spans_of
+from celery_observe.tracing.replay_sampling import Sampling
 from celery_observe.tracker import Tracker
 
 F = TypeVar("F", bound=Fact)
@@ -37,9 +40,11 @@ SHORT: dict[str, tuple[str, dict[str, Any]]] = {
 class World:
     """A world of one task, `a`, of one worker, unless told otherwise."""
 
-    def __init__(self, *, worker_timeout: float = 300.0, **options: Any) -> None:
+    def __init__(self, *, worker_timeout: float = 300.0, sampling: Sampling | None = None, **options: Any) -> None:
         self.clock = FakeClock()
         self.facts: list[Fact] = []
+        if sampling is not None:
+            options["chronicle"] = Chronicle(self.facts.append, sampling.trace_of)
         self.fleet = Fleet(self.facts.append, worker_timeout)
         self.tracker = Tracker(self.facts.append, self.fleet, **options)
         self.tracker.connected(self.clock.now)
@@ -85,6 +90,11 @@ class World:
     def count(self, kind: type[Fact]) -> int:
         """How many facts of this kind came."""
         return len(self.told(kind))
+
+    def spans(self) -> list[Span]:
+        """What is rebuilt of all attempts, of which nothing more will come."""
+        self.tracker.finish()
+        return [span for traced in self.told(Traced) for span in spans_of(traced, {})]
 
     @property
     def outcomes(self) -> list[str]:
