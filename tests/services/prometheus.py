@@ -63,6 +63,7 @@ class Prometheus(_Asked):
         jobs: the ports to scrape on loopback, by job.
         rules: files of rules.
         alertmanager: the port of the one to tell.
+        features: what is to be enabled.
         remote_write: whether it takes what is written to it.
     """
 
@@ -72,6 +73,7 @@ class Prometheus(_Asked):
         jobs: Mapping[str, Iterable[int]],
         rules: Iterable[Path] = (),
         alertmanager: int | None = None,
+        features: Iterable[str] = (),
         *,
         remote_write: bool = False,
     ) -> None:
@@ -82,6 +84,7 @@ class Prometheus(_Asked):
         command += [f"--storage.tsdb.path={folder / f'prometheus-{self.port}'}", "--rules.alert.resend-delay=1s"]
         if remote_write:
             command += ["--web.enable-remote-write-receiver"]
+        command += [f"--enable-feature={feature}" for feature in features]
         super().__init__(f"prometheus-{self.port}", command, folder)
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
