@@ -27,6 +27,8 @@ class Memory(msgspec.Struct, gc=False):
     """The attempt that published the task."""
     previous: AttemptId | None = None
     """The attempt before, under the same id."""
+    recent: tuple[Attempt, ...] = ()
+    """The last ones before, while there is none after it."""
     repeats: bool = False
     """Whether one before had the same id and number of retries."""
     failure: Failure | None = None

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from celery_observe.fleet import Worker
 
 
+_RECENT = 4
+"""Attempts of a task that are remembered: one of them published what becomes known of within two ticks."""
+
+
 class _Ended(NamedTuple):
     """An attempt that has ended, and what was known then."""
 
@@ -54,20 +58,23 @@ class Chronicle:
         self._most = most
         self._ended: list[_Ended] = []
         self._ended_before: list[_Ended] = []
+        self._published: list[tuple[Attempt, str]] = []
+        self._published_before: list[tuple[Attempt, str]] = []
+        self.known: Callable[[str], Attempt | None] = lambda _uuid: None
+        """Returns the attempt of a task that the tracker keeps, by its id."""
 
-    def publish(self, attempt: Attempt, parent: Attempt | None, event: Event) -> None:
-        """Note which attempt of its parent published a task, or was the latest when that was received."""
-        memory = _memory(attempt)
-        if memory.publisher is None and event.parent_id is not None:
-            memory.publisher = _latest(event.parent_id, parent, event.timestamp)
+    def publish(self, attempt: Attempt, parent: str) -> None:
+        """Note that a task was published by another; by which attempt of that is seen when its events have come too."""
+        if attempt.memory is None or attempt.memory.publisher is None:
+            self._published.append((attempt, parent))
 
     def follow(self, attempt: Attempt, follower: Attempt) -> None:
         """Note that an attempt comes after another under the same id."""
-        before, memory = attempt.memory, _memory(follower)
+        before, memory = _memory(attempt), _memory(follower)
         memory.previous = attempt.id
         memory.repeats = follower.retries == attempt.retries
-        if before is not None:
-            memory.publisher = before.publisher
+        memory.publisher = before.publisher
+        memory.recent, before.recent = (*before.recent[1 - _RECENT :], attempt), ()
 
     def fail(self, attempt: Attempt, event: Event, worker: Worker | None) -> str | None:
         """Note what an attempt raised that has ended, and return the trace in which it will be seen."""
@@ -92,8 +99,11 @@ class Chronicle:
 
     def tick(self) -> None:
         """Tell what ended before the last tick."""
-        ready, self._ended_before = self._ended_before, self._ended
-        self._ended = []
+        published, self._published_before, self._published = self._published_before, self._published, []
+        for attempt, parent in published:
+            memory = _memory(attempt)
+            memory.publisher = memory.publisher or _publisher(parent, self.known(parent), attempt)
+        ready, self._ended_before, self._ended = self._ended_before, self._ended, []
         for ended in ready:
             self._tell(ended)
 
@@ -128,17 +138,19 @@ def _root(attempt: Attempt) -> str | None:
     return attempt.root or attempt.uuid
 
 
-def _latest(uuid: str, attempt: Attempt | None, at: float) -> AttemptId:
-    """Return the attempt under this id that had started last at a time of the clock of its worker."""
-    if attempt is None:
-        return AttemptId(uuid)
-    following = attempt.upcoming
-    if following is not None and following.started is not None and following.started <= at:
-        return following.id
-    previous = attempt.memory.previous if attempt.memory is not None else None
-    if previous is not None and (attempt.started is None or attempt.started > at):
-        return previous
-    return attempt.id
+def _publisher(parent: str, latest: Attempt | None, child: Attempt) -> AttemptId:
+    """Return which attempt of a parent published a task: the last that had started by then, by the clock of its host.
+
+    Without word of the publish it is the last that had started when the task was received.
+    """
+    if latest is None:
+        return AttemptId(parent)
+    attempts = [*(latest.memory.recent if latest.memory is not None else ()), latest]
+    if latest.upcoming is not None:
+        attempts.append(latest.upcoming)
+    at = child.first_published or child.published or child.received or 0.0
+    started = [each for each in attempts if each.started is not None and each.started <= at]
+    return (started[-1] if started else attempts[0]).id
 
 
 _NOTHING = Memory()

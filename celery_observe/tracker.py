@@ -97,6 +97,8 @@ class Tracker:
         self._label_of = label_of
         self._detail_of = detail_of
         self._chronicle = chronicle
+        if chronicle is not None:
+            chronicle.known = lambda uuid: self._open.get(uuid) or self._ended.get(uuid)
         self._max_tasks = max_tasks
         self._open: dict[str, Attempt] = {}
         self._ended: dict[str, Attempt] = {}
@@ -437,8 +439,7 @@ class Tracker:
         if event.parent_id != attempt.uuid:
             attempt.parent = event.parent_id
             if self._chronicle is not None and event.parent_id is not None:
-                parent = self._open.get(event.parent_id) or self._ended.get(event.parent_id)
-                self._chronicle.publish(attempt, parent, event)
+                self._chronicle.publish(attempt, event.parent_id)
         self._emit(_step(attempt))
 
     def _halt(self, attempt: Attempt) -> None:

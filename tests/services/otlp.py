@@ -179,6 +179,12 @@ def summary(spans: Iterable[Span]) -> Counter[tuple[str, str]]:
     return Counter((span.name, span.kind) for span in spans)
 
 
+def executed(spans: Iterable[Span], operation: str = "process") -> Counter[str]:
+    """How often each task was executed, or published, or what `operation` asks for."""
+    found = (span.name.partition(" ") for span in spans)
+    return Counter(task for word, _, task in found if word == operation)
+
+
 def children_of(parent: Span, spans: Iterable[Span]) -> list[Span]:
     """The spans whose parent this is, in the order of their starts."""
     found = [span for span in spans if (span.trace, span.parent) == (parent.trace, parent.id)]

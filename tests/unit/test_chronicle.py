@@ -136,6 +136,7 @@ def parent_of_child(told: World) -> AttemptId | None:
         ("s r st s1 r1 st", "rt ok", AttemptId("a", 1)),
         ("s r st ok", "", AttemptId("a")),
         ("", "s r st ok", AttemptId("a")),
+        ("s r st s1 r1 rt st1 s2 r2 rt st", "ok", AttemptId("a", 2)),
     ],
 )
 def test_a_task_is_below_the_attempt_that_published_it(
@@ -147,6 +148,17 @@ def test_a_task_is_below_the_attempt_that_published_it(
     told.play(after)
 
     assert parent_of_child(told) == parent
+
+
+def test_a_task_may_be_heard_of_before_the_start_of_the_attempt_that_published_it() -> None:
+    """Workers keep their events for a moment, publishers do not."""
+    told = world().play("s r st s1 r1 rt")
+    now = told.clock.advance(2.0).wall
+    told.play("s", uuid="child", root_id="a", parent_id="a", timestamp=now)
+
+    told.play("st", timestamp=now - 1.0).play("ok")
+
+    assert parent_of_child(told) == AttemptId("a", 1)
 
 
 def test_a_task_is_below_the_delivery_that_published_it() -> None:
