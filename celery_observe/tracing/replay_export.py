@@ -40,7 +40,7 @@ INTERVAL = 0.25
 """Seconds between two looks at what has come."""
 MOST_WAITING = 20_000
 """Attempts that wait to be looked at."""
-BATCH = 256
+BATCH = 512
 """Attempts that are exported at once, each with up to three spans."""
 LAST_TRY = 2.0
 """Seconds that the end of the process waits for what is still to be sent."""
