@@ -10,8 +10,7 @@ import msgspec
 from celery_observe.fact import AttemptId, Outcome
 
 if TYPE_CHECKING:
-    from celery_observe.cause import Failure
-    from celery_observe.fact import TaskFact
+    from celery_observe.fact import Cause, TaskFact
 
 _DELIVERED_AGAIN = frozenset({Outcome.REJECTED, Outcome.CANCELLED, Outcome.VANISHED})
 _CLOCK_TOLERANCE = 1.0
@@ -31,7 +30,9 @@ class Memory(msgspec.Struct, gc=False):
     """The last ones before, while there is none after it."""
     repeats: bool = False
     """Whether one before had the same id and number of retries."""
-    failure: Failure | None = None
+    exception: str | None = None
+    """The class of what it raised."""
+    cause: Cause | None = None
     frames: str | None = None
     """Of the traceback of that."""
 

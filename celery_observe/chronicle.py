@@ -79,7 +79,7 @@ class Chronicle:
     def fail(self, attempt: Attempt, event: Event, worker: Worker | None) -> str | None:
         """Note what an attempt raised that has ended, and return the trace in which it will be seen."""
         memory = _memory(attempt)
-        memory.failure = diagnose(event.exception, event.traceback)
+        memory.exception, memory.cause = diagnose(event.exception, event.traceback)
         memory.frames = frames(event.traceback or "")
         return self._trace(attempt, 0.0, worker)
 
@@ -166,7 +166,6 @@ def _last_seen(ended: _Ended) -> float | None:
 def _traced(ended: _Ended, root: str) -> Traced:
     attempt = ended.attempt
     memory = attempt.memory or _NOTHING
-    failure = memory.failure
     return Traced(
         task=attempt.task,
         queue=attempt.queue,
@@ -187,7 +186,7 @@ def _traced(ended: _Ended, root: str) -> Traced:
         first=attempt.first_published is not None,
         parent=memory.publisher,
         previous=memory.previous,
-        exception=failure.exception if failure is not None else None,
-        cause=failure.cause if failure is not None else None,
+        exception=memory.exception,
+        cause=memory.cause,
         frames=memory.frames,
     )

@@ -166,6 +166,7 @@ def observe(ctx: click.Context, /, *, check: bool, **flags: Any) -> None:
 def _start(ctx: click.Context, settings: Settings, *, check: bool) -> None:
     if check:
         _check_alerts(settings)
+        _check_traces(settings)
         click.echo("\n".join(_in_effect(settings)))
         return
     logs.configure(settings.log_level, settings.log_format)
@@ -178,6 +179,13 @@ def _check_alerts(settings: Settings) -> None:
     from celery_observe import delivery  # noqa: PLC0415 - who has no alerts does without
 
     delivery.plan(settings)
+
+
+def _check_traces(settings: Settings) -> None:
+    if settings.replay_traces:
+        from celery_observe import pipeline  # noqa: PLC0415 - who has no traces does without
+
+        pipeline.replayer(settings)
 
 
 def _in_effect(settings: Settings) -> Iterator[str]:

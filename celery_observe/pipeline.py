@@ -33,6 +33,7 @@ from celery_observe.page import Page
 from celery_observe.probes import Prober, probes_for
 from celery_observe.reader import Reader
 from celery_observe.recorder import Recorder
+from celery_observe.settings import trace_exporters
 from celery_observe.state import StateFile
 from celery_observe.streams.local import LocalStream
 
@@ -77,14 +78,15 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _replay(broker: BrokerSettings, settings: Settings, recorder: Recorder, guard: Guard) -> Replay:
-    """Return what rebuilds traces. Raises SettingsError if OpenTelemetry is not installed, or not set up."""
+def replayer(settings: Settings) -> type[Replay]:
+    """Return what rebuilds traces. Raises SettingsError if OpenTelemetry is not installed, or set up in vain."""
     try:
         from celery_observe.tracing.replay_export import Replay  # noqa: PLC0415 - needs the extra `otel`
     except ImportError:
         needs = f"{settings.origin('replay_traces')} needs OpenTelemetry"
         raise SettingsError(f"{needs}: pip install 'celery-observe[otel]'.") from None
-    return Replay(broker, settings, recorder, guard)
+    trace_exporters()
+    return Replay
 
 
 class Pipeline:
@@ -160,7 +162,7 @@ class Pipeline:
         guard = Guard(recorder.record)
         reader = Reader(broker, settings, recorder, guard)
         if settings.replay_traces:
-            self._replays.append(_replay(broker, settings, recorder, guard))
+            self._replays.append(replayer(settings)(broker, settings, recorder, guard))
         leads = self._leadership(broker, guard)
         self._leads.append((recorder, leads))
         if self._delivery is not None:

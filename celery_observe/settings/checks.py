@@ -22,6 +22,10 @@ _CONTRADICTIONS: tuple[tuple[Callable[[Settings], Any], str], ...] = (
         "--listen and --broker or --app would count each task twice: give one of them.",
     ),
     (
+        lambda s: s.listen and s.replay_traces,
+        "--replay-traces rebuilds traces from a broker's events, of which --listen reads none: have the workers trace.",
+    ),
+    (
         lambda s: s.sidecar and s.listen,
         "CELERY_OBSERVE_SIDECAR is where workers report, --listen where they are heard: one process has one of them.",
     ),

@@ -58,6 +58,7 @@ def test_help_lists_every_setting_once_under_its_group() -> None:
         "Metrics",
         "Server",
         "Alerts",
+        "Traces",
         "Log",
         "Options",
     ]
@@ -170,6 +171,27 @@ def test_check_masks_secrets() -> None:
 
     assert "redis://:***@h" in output
     assert "hunter2" not in output
+
+
+def test_check_refuses_traces_without_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says what to install."""
+    monkeypatch.delitem(sys.modules, "celery_observe.tracing.replay_export", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+
+    result = invoked("run", "--check", "-b", "redis://h", "--replay-traces")
+
+    assert result.exit_code == 2
+    assert "--replay-traces needs OpenTelemetry: pip install 'celery-observe[otel]'." in result.stderr
+
+
+def test_check_refuses_a_protocol_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenTelemetry's own variables ask for it."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")
+
+    result = invoked("run", "--check", "-b", "redis://h", "--replay-traces")
+
+    assert result.exit_code == 2
+    assert "carrier-pigeon" in result.stderr
 
 
 def test_metrics_prints_the_catalogue_as_a_table() -> None:

@@ -188,6 +188,7 @@ def test_a_value_that_does_not_fit_is_refused_with_key_value_and_fix(flags: dict
         ({"broker": ("memory://",), "broker_tls_insecure": True}, "'memory://' has no TLS"),
         ({"broker": ("redis://a", "redis://b")}, "Give each a NAME=URL of its own"),
         ({"broker": ("n=redis://a", "n=redis://b")}, "Give each a NAME=URL of its own"),
+        ({"broker": (), "listen": "unix:///s", "replay_traces": True}, "have the workers trace"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(flags: dict[str, Any], message: str) -> None:
@@ -362,7 +363,7 @@ def test_each_setting_says_what_it_is() -> None:
     """The declaration is all that help and documentation have."""
     for setting in SETTINGS.values():
         assert setting.help.endswith("."), setting.name
-        assert setting.group in {"Source", "Tasks", "Queues", "Metrics", "Server", "Alerts", "Log", "Worker"}
+        assert setting.group in {"Source", "Tasks", "Queues", "Metrics", "Server", "Alerts", "Traces", "Log", "Worker"}
         assert bool(setting.metavar) is (setting.form is not bool), setting.name
 
 
