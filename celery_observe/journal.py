@@ -274,7 +274,8 @@ class Journal:
         if report.entry is not None:
             self._emit(EntrySucceeded(report.entry, report.timestamp))
         if report.exception is not None:
-            self._emit(Failed(task, queue, worker, report.exception, report.cause or Cause.EXCEPTION, report.detail))
+            cause = report.cause or Cause.EXCEPTION
+            self._emit(Failed(task, queue, worker, report.exception, cause, report.detail, report.trace_id))
         if report.cpu is not None or report.memory is not None:
             self._emit(Used(task, queue, worker, report.cpu, report.memory))
         return end

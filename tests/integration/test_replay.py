@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from services.exporter import Exporter
+from celery_observe.fact import AttemptId
+from celery_observe.guard import Guard
+from celery_observe.metrics import observer
+from celery_observe.recorder import Recorder
+from celery_observe.settings import load
+from celery_observe.tracing import replay_export
+from celery_observe.tracing.replay_export import Replay
+from services.exporter import Exporter, Served
 from services.imitation import ImitatedWorker
+from services.instrumented import Instrumented
 from services.otlp import OtlpReceiver, executed
 from services.prometheus import Prometheus
 from services.redis import Redis
 from services.waiting import eventually
+from services.webhook import Webhook
 from services.worker import Worker
+from unit.test_replay import TRACED
 
 ATTEMPTS = "celery_observe_replay_attempts_total"
+
+FAILED = {"on": "failed", "group_wait": 0}
+
+
+def exemplars(served: Served) -> set[str]:
+    """The traces that the page names."""
+    status, page = served.get("/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert status == 200
+    return set(re.findall(r'# \{trace_id="(\w{32})"\}', page))
+
 
 Start = Callable[..., Exporter]
 
@@ -57,20 +79,53 @@ def test_of_what_is_not_in_the_sample_failing_workflows_are_kept_whole(
 
 
 def test_workers_that_trace_are_left_alone(
-    replaying: Start, otlp: OtlpReceiver, redis_server: Redis, processes: ExitStack, tmp_path: Path
+    replaying: Start, otlp: OtlpReceiver, redis_server: Redis, processes: ExitStack, tmp_path: Path, webhook: Webhook
 ) -> None:
-    """As they say in their heartbeats; there are no spans of theirs twice."""
+    """As they say in their heartbeats: no span of theirs comes twice. Their own page and alerts name their traces."""
     exporter = replaying()
-    worker = Worker(tmp_path, redis_server.url, app="apps.traced", pool="prefork")
-    worker.env |= {"SAMPLE_INSTRUMENT": json.dumps({"tracing": True, "port": 0}), **otlp.environment}
-    processes.enter_context(worker)
+    given = {"tracing": True, "alert_rule": [FAILED], "alert_sink": {"webhook": webhook.url}}
+    worker = processes.enter_context(
+        Instrumented(
+            tmp_path,
+            redis_server.url,
+            app="apps.traced",
+            pool="prefork",
+            events=True,
+            instrument=given,
+            env=otlp.environment,
+        )
+    )
 
-    task = worker.send("add", 1, 2)
+    task = worker.send("fail_badly", "4111 1111")
 
     exporter.wait_for(lambda page: page.value(ATTEMPTS, outcome="live") == 1, 30.0)
-    spans = otlp.wait_for(lambda spans: executed(spans)["add"])
-    assert [span.attributes["messaging.message.id"] for span in spans if span.name == "process add"] == [task]
+    (span,) = (span for span in otlp.wait_for(lambda spans: executed(spans)["fail_badly"]) if span.kind == "consumer")
+    assert span.attributes["messaging.message.id"] == task
     assert exporter.metrics().value(ATTEMPTS, outcome="exported") == 0
+    assert exemplars(exporter) == set()
+    eventually(lambda: exemplars(worker) == {span.trace}, 15.0)
+    eventually(lambda: webhook.calls, 15.0)
+    assert webhook.calls[0].body["alerts"][0]["trace_id"] == span.trace
+
+
+def test_alerts_name_the_trace_that_was_rebuilt(
+    replaying: Start, otlp: OtlpReceiver, redis_server: Redis, webhook: Webhook
+) -> None:
+    """And link to it; so does the page."""
+    link = "Trace=https://tempo.example.com/trace/{trace_id}"
+    sink = f"webhook={webhook.url}"
+    exporter = replaying("--alert-rule", json.dumps(FAILED), "--alert-sink", sink, "--alert-link", link)
+    with ImitatedWorker(redis_server.url) as worker:
+        worker.say("task-received", uuid="a", name="pay", retries=0)
+        worker.say("task-started", uuid="a")
+        worker.say("task-failed", uuid="a", exception="KeyError('secret')", traceback="")
+        (span,) = otlp.wait_for(bool)
+        eventually(lambda: webhook.calls, 15.0)
+
+    (alert,) = webhook.calls[0].body["alerts"]
+    assert alert["trace_id"] == span.trace
+    assert alert["links"] == {"Trace": f"https://tempo.example.com/trace/{span.trace}"}
+    assert exemplars(exporter) == {span.trace}
 
 
 def test_a_collector_that_is_gone_costs_spans_and_nothing_else(
@@ -94,6 +149,23 @@ def test_a_collector_that_is_gone_costs_spans_and_nothing_else(
     assert page.total("celery_task_outcomes_total", task="lost", outcome="succeeded") == 1
     assert otlp.named("process lost") == []
     exporter.wait_for(lambda page: page.value("celery_observe_plugin_up", plugin="replay") == 1)
+
+
+def test_more_than_can_wait_is_dropped_and_counted(otlp: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader's thread is never held up; every attempt is counted once."""
+    monkeypatch.setattr(replay_export, "MOST_WAITING", 3)
+    for name, value in otlp.environment.items():
+        monkeypatch.setenv(name, value)
+    settings, recorder = load({"broker": ("redis://h",), "replay_traces": True}, {}), Recorder()
+    replay = Replay(settings.brokers[0], settings, recorder, Guard(recorder.record))
+
+    for number in range(5):
+        recorder.record(msgspec.structs.replace(TRACED, attempt=AttemptId(str(number))))
+    replay.look()
+
+    counts = {labels[0]: count for labels, count in recorder[observer.REPLAY_ATTEMPTS].values.items() if count}
+    assert counts == {"exported": 3, "queue_full": 2}
+    assert executed(otlp.spans) == {"shop.pay": 3}
 
 
 def test_a_collector_that_stalls_holds_up_nothing(replaying: Start, otlp: OtlpReceiver, redis_server: Redis) -> None:

@@ -10,6 +10,7 @@ import pytest
 from celery_observe.fact import AttemptId, Cause, Outcome, Traced
 from celery_observe.tracing.conventions import DISCARD, PROCESS, PUBLISH, WAIT, span_id_of, trace_id_of
 from celery_observe.tracing.replay import Attributes, Event, Link, Span, spans_of
+from celery_observe.tracing.replay_export import server_of
 
 TRACED = Traced(
     task="shop.pay",
@@ -196,6 +197,23 @@ def test_a_wait_is_a_span_if_asked_for() -> None:
     assert (wait.id, wait.parent) == (span_id_of(WAIT, "pay", 0), processed.parent)
     assert wait.attributes["celery.task.eta"] == "1970-01-01T00:01:41.500000+00:00"
     assert len(made(waits=True, published=None, first=False, queue_wait=None)) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://:secret@cache.example.com:6379/1", {"server.address": "cache.example.com", "server.port": 6379}),
+        ("amqp://user:secret@rabbit//", {"server.address": "rabbit"}),
+        ("sentinel://:secret@a:26379/0;sentinel://b:26379/0", {"server.address": "a", "server.port": 26379}),
+        ("redis+socket:///run/redis.sock", {}),
+        ("memory://", {}),
+        ("amqp://[broken", {}),
+        ("redis://h:port", {}),
+    ],
+)
+def test_of_the_broker_only_host_and_port_are_told(url: str, expected: Attributes) -> None:
+    """Of the first, if there are alternates; never a user or a password."""
+    assert server_of(url) == expected
 
 
 def test_what_is_not_known_is_not_said() -> None:
