@@ -2,7 +2,7 @@
 
 Events come at a pace, once to an exporter without and once to one with `--replay-traces`, which may use one core only;
 a collector takes all spans and forgets them. What the exporter says became of the attempts is compared with what was
-published. On a machine that does other work, `--nice -15` (as root) gives it the core.
+published. On a machine that does other work, `--realtime` (as root) gives it the core it needs.
 """
 
 from __future__ import annotations
@@ -63,13 +63,18 @@ class Collector(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def collector(nice: int) -> Iterator[str]:
+def collector(before: tuple[str, ...]) -> Iterator[str]:
     """A collector in a process of its own; its address."""
     port = free_port()
-    command = ("nice", "-n", str(nice), sys.executable, __file__, "--serve", str(port))
+    command = (*before, sys.executable, __file__, "--serve", str(port))
     with subprocess.Popen(command) as process:
         yield f"http://{LOOPBACK}:{port}"
         process.terminate()
+
+
+def priority(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """What exporter and collector are started by."""
+    return ("chrt", "--rr", "1") if arguments.realtime else ()
 
 
 def consumer(mode: str, endpoint: str, arguments: argparse.Namespace) -> Consumer:
@@ -78,9 +83,7 @@ def consumer(mode: str, endpoint: str, arguments: argparse.Namespace) -> Consume
     variables = (f"OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
     replay = ("--replay-traces", "--replay-ratio", str(arguments.ratio)) if mode == "replay" else ()
     command = (
-        "nice",
-        "-n",
-        str(arguments.nice),
+        *priority(arguments),
         "taskset",
         "--cpu-list",
         str(core),
@@ -102,10 +105,12 @@ def pour(mode: str, blocks: list[Block], feed: Feed, url: str, endpoint: str, ar
             before, began = running.quiet(), time.monotonic()
             feed.pour(blocks, arguments.tasks * EVENTS_PER_TASK)
             busy, seconds = running.cpu() - before, time.monotonic() - began
+            if mode == "replay":
+                eventually(lambda: sum(by_outcome(running).values()) >= ended_in(running), 60, what="all are exported")
             spent, memory = running.quiet() - before, running.memory()
             counted = running.counted() or 0
             became = by_outcome(running)
-            ended = running.total("celery_task_outcomes_total")
+            ended = ended_in(running)
     exported = became.pop("exported", 0)
     return Result(
         mode=mode,
@@ -117,6 +122,11 @@ def pour(mode: str, blocks: list[Block], feed: Feed, url: str, endpoint: str, ar
         share=busy / seconds,
         megabytes=memory,
     )
+
+
+def ended_in(running: Running) -> int:
+    """How many attempts have ended, as it says."""
+    return running.total("celery_task_outcomes_total")
 
 
 def by_outcome(running: Running) -> dict[str, int]:
@@ -153,7 +163,7 @@ def arguments_from_command_line() -> argparse.Namespace:
     parser.add_argument("--tasks", type=float, default=PACE, help="a second")
     parser.add_argument("--seconds", type=float, default=20, help="how long events come")
     parser.add_argument("--ratio", type=float, default=1.0, help="how many of all traces to keep")
-    parser.add_argument("--nice", type=int, default=0, help="of exporter and collector")
+    parser.add_argument("--realtime", action="store_true", help="exporter and collector go before all else")
     parser.add_argument("--json", type=Path, help="write the results to this file too")
     parser.add_argument("--check", action="store_true", help="exit with 1 if the bar is broken")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
@@ -165,7 +175,7 @@ def main() -> int:
     arguments = arguments_from_command_line()
     if arguments.serve:
         ThreadingHTTPServer((LOOPBACK, arguments.serve), Collector).serve_forever()
-    with tempfile.TemporaryDirectory() as folder, collector(arguments.nice) as endpoint:
+    with tempfile.TemporaryDirectory() as folder, collector(priority(arguments)) as endpoint:
         server = server_for("redis", Path(folder))
         with quietly(server):
             feed = feed_for(server.url)

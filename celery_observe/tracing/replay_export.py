@@ -40,8 +40,10 @@ INTERVAL = 0.25
 """Seconds between two looks at what has come."""
 MOST_WAITING = 20_000
 """Attempts that wait to be looked at."""
-BATCH = 512
-"""Attempts that are exported at once, each with up to three spans."""
+BATCH_BYTES = 1_500_000
+"""What is exported at once, roughly: collectors take 4 MiB over gRPC."""
+ATTEMPT_BYTES = 1_200
+"""What the spans of an attempt take, roughly, beside its traceback."""
 LAST_TRY = 2.0
 """Seconds that the end of the process waits for what is still to be sent."""
 
@@ -104,12 +106,20 @@ class Replay(threading.Thread):
             self._count(Replayed.QUEUE_FULL, full)
         while self._inbox or self._wanted:
             now = time.monotonic()
-            while self._inbox and len(self._wanted) < BATCH:
+            while self._inbox and len(self._wanted) < BATCH_BYTES // ATTEMPT_BYTES:
                 self._wanted += self._sampler.take(self._inbox.popleft(), now)
-            batch = [self._wanted.popleft() for _ in range(min(BATCH, len(self._wanted)))]
-            if batch:
-                self._export(batch)
+            if self._wanted:
+                self._export(self._batch())
         self._recorder[observer.REPLAY_HELD].set((), len(self._sampler))
+
+    def _batch(self) -> list[Traced]:
+        """Take as many attempts as may be exported at once, and one at least."""
+        batch, room = [], BATCH_BYTES
+        while self._wanted and room > 0:
+            traced = self._wanted.popleft()
+            batch.append(traced)
+            room -= ATTEMPT_BYTES + len(traced.frames or "")
+        return batch
 
     def _export(self, batch: list[Traced]) -> None:
         spans = [
