@@ -34,7 +34,9 @@ class Memory(msgspec.Struct, gc=False):
     """The class of what it raised."""
     cause: Cause | None = None
     frames: str | None = None
-    """Of the traceback of that."""
+    """Of the traceback of that, until it is told."""
+    told: bool = False
+    """Whether the attempt was told: what comes later comes in vain."""
 
 
 class Attempt(msgspec.Struct, gc=False, eq=False):

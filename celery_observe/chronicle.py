@@ -4,7 +4,7 @@ Events come in any order, and the publish of an attempt may become known after i
 two ticks after it ended, as a whole. Only what the tracker does not keep by itself is kept here: which attempt
 published a task, which came before it under its id, and what it raised.
 
-Pure. Bounded: past ``most`` attempts they are told at once.
+Pure. Bounded: past ``most`` attempts they are told at once, and of what was told little is kept.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _RECENT = 4
 """Attempts of a task that are remembered: one of them published what becomes known of within two ticks."""
+_NOTHING, _TOLD = Memory(), Memory(told=True)
+"""Of attempts of which there is nothing to remember, before and after they were told; never written to."""
 
 
 class _Ended(NamedTuple):
@@ -66,21 +68,26 @@ class Chronicle:
     def publish(self, attempt: Attempt, parent: str) -> None:
         """Note that a task was published by another; by which attempt of that is seen when its events have come too."""
         if attempt.memory is None or attempt.memory.publisher is None:
+            if len(self._published) >= self._most:
+                self._place()
             self._published.append((attempt, parent))
 
     def follow(self, attempt: Attempt, follower: Attempt) -> None:
         """Note that an attempt comes after another under the same id."""
-        before, memory = _memory(attempt), _memory(follower)
+        before, memory = attempt.memory or _NOTHING, _memory(follower)
         memory.previous = attempt.id
         memory.repeats = follower.retries == attempt.retries
         memory.publisher = before.publisher
-        memory.recent, before.recent = (*before.recent[1 - _RECENT :], attempt), ()
+        memory.recent = (*before.recent[1 - _RECENT :], attempt)
+        if before.recent:
+            before.recent = ()
 
     def fail(self, attempt: Attempt, event: Event, worker: Worker | None) -> str | None:
         """Note what an attempt raised that has ended, and return the trace in which it will be seen."""
         memory = _memory(attempt)
-        memory.exception, memory.cause = diagnose(event.exception, event.traceback)
-        memory.frames = frames(event.traceback or "")
+        if not memory.told:
+            memory.exception, memory.cause = diagnose(event.exception, event.traceback)
+            memory.frames = frames(event.traceback or "")
         return self._trace(attempt, 0.0, worker)
 
     def end(self, attempt: Attempt, runtime: float | None, worker: Worker | None) -> str | None:
@@ -99,13 +106,18 @@ class Chronicle:
 
     def tick(self) -> None:
         """Tell what ended before the last tick."""
-        published, self._published_before, self._published = self._published_before, self._published, []
-        for attempt, parent in published:
-            memory = _memory(attempt)
-            memory.publisher = memory.publisher or _publisher(parent, self.known(parent), attempt)
+        self._place()
         ready, self._ended_before, self._ended = self._ended_before, self._ended, []
         for ended in ready:
             self._tell(ended)
+
+    def _place(self) -> None:
+        """Find the publishers of what was published before the last time."""
+        published, self._published_before, self._published = self._published_before, self._published, []
+        for attempt, parent in published:
+            memory = _memory(attempt)
+            if memory.publisher is None and not memory.told:
+                memory.publisher = _publisher(parent, self.known(parent), attempt)
 
     def settle(self) -> None:
         """Tell all, without waiting for more."""
@@ -121,8 +133,10 @@ class Chronicle:
             self._emit(AttemptsReplayed(Replayed.ROOT_UNKNOWN, 1))
         else:
             self._emit(_traced(ended, root))
-        if attempt.memory is not None:
-            attempt.memory.frames = None
+        if attempt.memory is None:
+            attempt.memory = _TOLD
+        elif not attempt.memory.told:
+            attempt.memory.told, attempt.memory.frames = True, None
 
 
 def _memory(attempt: Attempt) -> Memory:
@@ -151,9 +165,6 @@ def _publisher(parent: str, latest: Attempt | None, child: Attempt) -> AttemptId
     at = child.first_published or child.published or child.received or 0.0
     started = [each for each in attempts if each.started is not None and each.started <= at]
     return (started[-1] if started else attempts[0]).id
-
-
-_NOTHING = Memory()
 
 
 def _last_seen(ended: _Ended) -> float | None:

@@ -569,6 +569,7 @@ class Tracker:
             self._halt(attempt)
             if attempt.upcoming is not None:
                 self._halt(attempt.upcoming)
+                attempt.upcoming = None  # it may know the attempt before: of what knows each other nothing is freed
         self._emit(TaskEvicted(len(evicted)))
 
     def _label(self, event: Event) -> str:

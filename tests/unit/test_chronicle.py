@@ -256,6 +256,48 @@ def test_an_attempt_of_which_no_event_names_the_root_is_not_told() -> None:
     assert [each.outcome for each in told.told(AttemptsReplayed)] == [Replayed.ROOT_UNKNOWN]
 
 
+@pytest.mark.parametrize(("script", "late"), [("s r st rt", "rt"), ("s r st rj", "f")])
+def test_what_comes_after_an_attempt_was_told_is_not_kept(script: str, late: str) -> None:
+    """Tracebacks that are sent again and again would fill the memory."""
+    told = world().play(script).pass_time(3)
+    memory = told.tracker._ended["a"].memory  # noqa: SLF001 - its bound
+
+    told.play(script.rsplit(maxsplit=1)[-1].replace("rj", "f"), exception="KeyError()", traceback=TRACEBACK).pass_time(
+        3
+    )
+
+    assert told.count(Traced) == 1
+    assert memory is not None
+    assert memory is told.tracker._ended["a"].memory  # noqa: SLF001
+    assert memory.told
+    assert memory.frames is None
+
+
+def test_attempts_that_are_evicted_can_be_freed() -> None:
+    """Though the next was announced, which knows the one before: nobody looks for circles."""
+    told = World(sampling=Sampling(), max_tasks=20).play("s r st s1 r1", uuid="evicted")
+    evicted = told.tracker._open["evicted"]  # noqa: SLF001 - nothing else tells
+    assert evicted.upcoming is not None
+
+    for number in range(40):
+        told.play("s r st", uuid=str(number))
+
+    assert "evicted" not in told.tracker._open  # noqa: SLF001
+    assert evicted.upcoming is None
+
+
+def test_a_flood_of_publishes_is_placed_at_once() -> None:
+    """Whatever a publisher says, what waits has a bound."""
+    told = World()
+    chronicle = Chronicle(told.facts.append, most=10)
+    told.tracker._chronicle = chronicle  # noqa: SLF001 - with a bound that a test can reach
+
+    for number in range(100):
+        told.play("s", uuid=str(number), root_id="a", parent_id="p")
+
+    assert len(chronicle._published) + len(chronicle._published_before) <= 20  # noqa: SLF001 - its bound
+
+
 def test_a_flood_is_told_at_once() -> None:
     """What is kept for a moment has a bound."""
     told = World()
