@@ -21,6 +21,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 """A body above this many bytes is not decoded."""
 
 LIVE = "live"
+"""What a worker that makes spans of its tasks says of itself."""
 
 _Short = Annotated[str, msgspec.Meta(max_length=512)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]

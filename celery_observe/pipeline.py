@@ -214,10 +214,8 @@ class Pipeline:
         deadline = time.monotonic() + _STOP_TIMEOUT
         for thread in (*self._sources, *self._leaders, *self._probers):
             thread.join(max(0.0, deadline - time.monotonic()))
-        last: tuple[Delivery | Replay, ...] = (
-            *self._alerts,
-            *self._replays,
-        )  # what was read at the end may be worth an alert
+        # Last, since what was read at the end may be worth an alert, and is part of a trace.
+        last: tuple[Delivery | Replay, ...] = (*self._alerts, *self._replays)
         for each in last:
             each.stopping.set()
         deadline = time.monotonic() + _LAST_WORDS

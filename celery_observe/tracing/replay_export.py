@@ -44,8 +44,6 @@ BATCH_BYTES = 1_500_000
 """What is exported at once, roughly: collectors take 4 MiB over gRPC."""
 ATTEMPT_BYTES = 1_200
 """What the spans of an attempt take, roughly, beside its traceback."""
-LAST_TRY = 2.0
-"""Seconds that the end of the process waits for what is still to be sent."""
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _WELL, _FAILED = Status(StatusCode.UNSET), Status(StatusCode.ERROR)

@@ -262,9 +262,7 @@ def test_what_comes_after_an_attempt_was_told_is_not_kept(script: str, late: str
     told = world().play(script).pass_time(3)
     memory = told.tracker._ended["a"].memory  # noqa: SLF001 - its bound
 
-    told.play(script.rsplit(maxsplit=1)[-1].replace("rj", "f"), exception="KeyError()", traceback=TRACEBACK).pass_time(
-        3
-    )
+    told.play(late, exception="KeyError()", traceback=TRACEBACK).pass_time(3)
 
     assert told.count(Traced) == 1
     assert memory is not None
