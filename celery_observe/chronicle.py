@@ -9,6 +9,7 @@ Pure. Bounded: past ``most`` attempts they are told at once, and of what was tol
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from celery_observe.attempt import Attempt, Memory
@@ -153,9 +154,11 @@ def _root(attempt: Attempt) -> str | None:
 
 
 def _publisher(parent: str, latest: Attempt | None, child: Attempt) -> AttemptId:
-    """Return which attempt of a parent published a task: the last that had started by then, by the clock of its host.
+    """Return which attempt of a parent published a task: the last whose message was there by then.
 
-    Without word of the publish it is the last that had started when the task was received.
+    To ask for its start would be too much: the main process of a worker tells of that when it comes to it, which may be
+    after the child has published. And to publish its retry is the last that an attempt does. Without word of the
+    publish it is the last whose message was there when the task was received.
     """
     if latest is None:
         return AttemptId(parent)
@@ -163,8 +166,14 @@ def _publisher(parent: str, latest: Attempt | None, child: Attempt) -> AttemptId
     if latest.upcoming is not None:
         attempts.append(latest.upcoming)
     at = child.first_published or child.published or child.received or 0.0
-    started = [each for each in attempts if each.started is not None and each.started <= at]
-    return (started[-1] if started else attempts[0]).id
+    there = [each for each in attempts if _begun(each) <= at]
+    return (there[-1] if there else attempts[0]).id
+
+
+def _begun(attempt: Attempt) -> float:
+    """Return the first that is known of an attempt."""
+    known = (attempt.published, attempt.received, attempt.started)
+    return min((time for time in known if time is not None), default=math.inf)
 
 
 def _last_seen(ended: _Ended) -> float | None:

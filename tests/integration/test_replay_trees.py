@@ -157,8 +157,8 @@ def test_the_client_and_the_worker_see_the_same_times(seen: Seen) -> None:
         if above is not None and span.name.startswith("process"):
             assert above.start <= span.start
             assert span.attributes["celery.task.queue_wait"] == pytest.approx(span.start - above.start, abs=0.001)
-        elif above is not None:
-            assert above.start <= span.start <= above.end
+        elif above is not None:  # its start is told by the main process, when that comes to it
+            assert span.start <= above.end
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_failure_says_why(seen: Seen, task: str, exception: str, cause: str) -
     assert failed.attributes["celery.task.cause"] == cause
     assert failed.attributes["celery.task.outcome"] == "failed"
     assert [event.attributes["exception.type"] for event in failed.events] == [exception]
-    assert failed.end - failed.start > {"die": 0.4, "hang": 0.9}.get(task, 0.0)
+    assert failed.end - failed.start >= {"hang": 0.5}.get(task, 0.0)
 
 
 @pytest.mark.parametrize(("task", "outcome"), [("add", "expired"), ("nobody.knows", "unregistered")])

@@ -132,7 +132,8 @@ def parent_of_child(told: World) -> AttemptId | None:
     [
         ("s r st", "ok", AttemptId("a")),
         ("s r st s1 r1 rt st", "ok", AttemptId("a", 1)),
-        ("s r st s1 r1 rt", "st ok", AttemptId("a")),
+        ("s r st", "s1 r1 rt st ok", AttemptId("a")),
+        ("s r st s1 r1 rt", "st ok", AttemptId("a", 1)),
         ("s r st s1 r1 st", "rt ok", AttemptId("a", 1)),
         ("s r st ok", "", AttemptId("a")),
         ("", "s r st ok", AttemptId("a")),
@@ -142,7 +143,7 @@ def parent_of_child(told: World) -> AttemptId | None:
 def test_a_task_is_below_the_attempt_that_published_it(
     before: str, after: str, parent: AttemptId, *, received: bool
 ) -> None:
-    """Of those of its parent it is the latest that had started."""
+    """Of those of its parent it is the latest that was there, whether its start was told or not."""
     told = world().play(before)
     child(told, received=received)
     told.play(after)
@@ -266,7 +267,7 @@ def test_what_comes_after_an_attempt_was_told_is_not_kept(script: str, late: str
 
     assert told.count(Traced) == 1
     assert memory is not None
-    assert memory is told.tracker._ended["a"].memory  # noqa: SLF001
+    assert memory is told.tracker._ended["a"].memory  # noqa: SLF001 - the same
     assert memory.told
     assert memory.frames is None
 
@@ -280,7 +281,7 @@ def test_attempts_that_are_evicted_can_be_freed() -> None:
     for number in range(40):
         told.play("s r st", uuid=str(number))
 
-    assert "evicted" not in told.tracker._open  # noqa: SLF001
+    assert "evicted" not in told.tracker._open  # noqa: SLF001 - the same
     assert evicted.upcoming is None
 
 
