@@ -405,6 +405,7 @@ def alerts_test(ctx: click.Context, /, *, sinks: tuple[str, ...], config: str | 
 @click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="Port of the exporter.")
 @click.option("--broker", metavar="URL", help="Broker to use instead of the embedded one.")
 @click.option("--flower", is_flag=True, help="Start a Flower beside it.")
+@click.option("--traces", is_flag=True, help="Have workers and beat trace what they do, and send that by OTEL_*.")
 @click.option(
     "--prometheus/--no-prometheus",
     default=True,

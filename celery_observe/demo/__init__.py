@@ -17,6 +17,7 @@ def run(
     port: int | None = None,
     duration: float | None = None,
     flower: bool = False,
+    traces: bool = False,
     prometheus: bool = True,
     browser: bool = True,
 ) -> int:
@@ -27,6 +28,7 @@ def run(
         port: of the exporter, on loopback; without one 9808, or a free one if that is taken; 0 is any free one.
         duration: seconds of load, after which tasks in flight may end; without one it runs until stopped.
         flower: start a Flower beside it.
+        traces: have workers and beat make spans of what they do; OpenTelemetry's `OTEL_*` variables say where those go.
         prometheus: start Prometheus and Alertmanager with the shipped rules, if they are installed.
         browser: open the live page, if there is a display and a terminal.
 
@@ -36,6 +38,12 @@ def run(
     from celery_observe.demo import stage  # noqa: PLC0415 - workers import this package for the shop alone
 
     wishes = stage.Wishes(
-        broker=broker, port=port, duration=duration, flower=flower, prometheus=prometheus, browser=browser
+        broker=broker,
+        port=port,
+        duration=duration,
+        flower=flower,
+        traces=traces,
+        prometheus=prometheus,
+        browser=browser,
     )
     return stage.run(wishes)

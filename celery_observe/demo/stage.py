@@ -68,6 +68,7 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     port: int | None = None
     duration: float | None = None
     flower: bool = False
+    traces: bool = False
     prometheus: bool = True
     browser: bool = True
 
@@ -87,6 +88,7 @@ def run(wishes: Wishes) -> int:
     variables = environment(CELERY_BROKER_URL=url, CELERY_RESULT_BACKEND=f"{server}/1")
     with stoppable() as pause, Children(variables) as children:
         stage = Stage(exporter=exporter, flower=beside, pause=pause, children=children, terminal=terminal)
+        stage.traces = wishes.traces
         try:
             if stage.prepare(server, given_broker, prometheus=wishes.prometheus):
                 stage.open(wanted=wishes.browser)
@@ -123,6 +125,8 @@ class Stage:
     def __init__(
         self, *, exporter: Observer, flower: Flower | None, pause: Pause, children: Children, terminal: Terminal
     ) -> None:
+        self.traces = False
+        """Whether workers and beat make spans of what they do."""
         self._flower = flower
         self._monitoring: Monitoring | None = None
         self._exporter = exporter
@@ -180,7 +184,8 @@ class Stage:
     def _start(self, name: str, *command: str, farewell: signal.Signals = signal.SIGTERM) -> None:
         celery = [sys.executable, "-m", "celery", "--quiet", "--app", f"{_APP}.observed"]
         full = [*celery, *command, "--loglevel", "INFO"]
-        self._children.start(name, full, farewell, CELERY_OBSERVE_SIDECAR=self._socket)
+        tracing = str(self.traces).lower()
+        self._children.start(name, full, farewell, CELERY_OBSERVE_SIDECAR=self._socket, CELERY_OBSERVE_TRACING=tracing)
 
     def _until(self, name: str, ready: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + _READY_WITHIN

@@ -12,9 +12,10 @@ import pytest
 
 from house.boards import Query, queries
 from house.rules import RULE_FILES
-from house.shop import EVERYWHERE, Claim, claims
+from house.shop import EVERYWHERE, Claim, SpanClaim, claims, span_claims
 from services.demo import READY, Demo
 from services.exporter import Exporter
+from services.otlp import OtlpReceiver, Span
 from services.ports import LOOPBACK
 from services.prometheus import Prometheus
 from services.rabbitmq import RabbitMQ
@@ -108,33 +109,81 @@ def proves(demo: Demo, prometheus: Callable[..., Prometheus], broker: str) -> No
     draws(observed, expected(broker))
 
 
+def unseen(traces: OtlpReceiver, awaited: list[SpanClaim]) -> list[SpanClaim]:
+    """Those of which there is no span yet."""
+    spans = traces.spans
+    names = {span.id: span.name for span in spans}
+    return [claim for claim in awaited if not any(_is_claimed(claim, span, names) for span in spans)]
+
+
+def _is_claimed(claim: SpanClaim, span: Span, names: dict[str, str]) -> bool:
+    if span.name != claim.span:
+        return False
+    found: dict[str, set[str]] = {name: {str(value)} for name, value in span.attributes.items()}
+    found |= {"parent": {names.get(span.parent, "")}, "status": {span.status}}
+    found |= {"link": {str(link.attributes.get("celery.link")) for link in span.links}}
+    found |= {"event": {moment.name for moment in span.events}}
+    return all(value in found.get(name, ()) for name, value in claim.traits)
+
+
+def traces_prove(traces: OtlpReceiver) -> None:
+    """Hold that all that is claimed of spans comes true."""
+    awaited = list(span_claims())
+
+    def all_are_made() -> bool:
+        awaited[:] = unseen(traces, awaited)
+        return not awaited
+
+    with suppress(AssertionError):  # said below, by name
+        eventually(all_are_made, WITHIN)
+    assert list(map(str, awaited)) == []
+
+
 def ends(demo: Demo) -> None:
     """Hold that nothing was lost meanwhile."""
     demo.terminate(timeout=30)
     assert "all accounted for" in demo.summary[-1]
 
 
+@pytest.fixture
+def traces(processes: ExitStack) -> OtlpReceiver:
+    """Where the shop sends its spans."""
+    return processes.enter_context(OtlpReceiver())
+
+
+@pytest.fixture
+def shop(processes: ExitStack, tmp_path: Path, traces: OtlpReceiver) -> Callable[[str], Demo]:
+    """Open the shop on a broker, with nothing around it; what it is told of proxies is for others."""
+    options = ("--port", "0", "--no-prometheus", "--no-browser", "--traces", "--broker")
+    told = {**traces.environment, "no_proxy": LOOPBACK}
+    return lambda broker: processes.enter_context(Demo(tmp_path, *options, broker, env=told))
+
+
 def test_all_that_is_claimed_is_seen_on_redis(
-    start_redis: Callable[..., Redis], prometheus: Callable[..., Prometheus], processes: ExitStack, tmp_path: Path
+    start_redis: Callable[..., Redis],
+    shop: Callable[[str], Demo],
+    traces: OtlpReceiver,
+    prometheus: Callable[..., Prometheus],
 ) -> None:
     """Pattern by pattern, as docs/shop has it."""
-    demo = processes.enter_context(Demo(tmp_path, "--port", "0", "--broker", start_redis().url))
+    demo = shop(start_redis().url)
 
     proves(demo, prometheus, "Redis")
+    traces_prove(traces)
     ends(demo)
 
 
 def test_all_that_is_claimed_is_seen_on_rabbitmq(
     rabbitmq_url: str,
     rabbitmq_server: RabbitMQ,
+    shop: Callable[[str], Demo],
+    traces: OtlpReceiver,
     exporter: Callable[..., Exporter],
     webhook: Webhook,
     prometheus: Callable[..., Prometheus],
-    processes: ExitStack,
-    tmp_path: Path,
 ) -> None:
     """Pattern by pattern, as docs/shop has it; another exporter has hooks, and asks the management API."""
-    demo = processes.enter_context(Demo(tmp_path, "--port", "0", "--broker", rabbitmq_url))
+    demo = shop(rabbitmq_url)
     management = f"http://{LOOPBACK}:{rabbitmq_server.management_port}"
     rule, sink = json.dumps({"name": "failed", "on": "failed"}), f"webhook={webhook.url}"
     options = ("--management-url", management, "--queue-interval", "2", "--alert-rule", rule, "--alert-sink", sink)
@@ -143,5 +192,6 @@ def test_all_that_is_claimed_is_seen_on_rabbitmq(
     demo.wait_output(READY, timeout=90)
     beside = exporter(rabbitmq_url, arguments=options)
     proves(demo, prometheus, "RabbitMQ")
+    traces_prove(traces)
     draws(prometheus({"shop": [beside.port]}, rules=RULE_FILES), told)
     ends(demo)

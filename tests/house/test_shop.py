@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from celery_observe.demo.shop import app, configuration
-from house import promql
+from house import boards, promql
 from house.rules import series
-from house.shop import PAGES, Claim, claims, links
+from house.shop import PAGES, Claim, claims, links, panels, span_claims
 
 INDEX = next(page for page in PAGES if page.name == "README.md")
 
@@ -43,6 +43,17 @@ def test_a_page_points_to_what_is_there(page: Path) -> None:
         assert not heading or heading in _headings(file), f"{heading} in {file}"
 
 
+@every_page
+def test_a_page_names_panels_that_there_are(page: Path) -> None:
+    """By board and title."""
+    there = {(file.stem, panel["title"]) for file in boards.BOARDS for panel in boards.panels(file)}
+
+    named = {(board.lower(), title) for board, title in panels(page)}
+
+    assert named <= there
+    assert named or page == INDEX
+
+
 def _headings(file: Path) -> set[str]:
     lines = re.findall(r"^#+ (.+)$", file.read_text(), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in lines}
@@ -53,6 +64,7 @@ def test_every_pattern_says_what_one_sees_of_it() -> None:
     patterns = {page.resolve() for page in PAGES if page != INDEX}
 
     assert {claim.page.resolve() for claim in claims()} == patterns
+    assert {claim.page.resolve() for claim in span_claims()} == patterns
     assert patterns <= {file for file, _ in links(INDEX)}
 
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -48,11 +48,11 @@ def group_of(pid: int) -> int:
 class Demo(Process):
     """A demo in a folder that has nothing to do with it; whatever a failing test leaves of it is killed."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         self.mark = uuid.uuid4().hex
         self._groups: set[int] = set()
         command = [sys.executable, "-m", "celery_observe", "demo", *options]
-        super().__init__("demo", command, folder, env={**MISLEADING, MARK: self.mark})
+        super().__init__("demo", command, folder, env={**MISLEADING, **(env or {}), MARK: self.mark})
 
     def wait_output(self, text: str, timeout: float = 120.0) -> None:
         """Wait until it has printed `text`, and remember which process groups it then has."""
