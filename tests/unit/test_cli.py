@@ -235,6 +235,7 @@ def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
         "port": 0,
         "broker": "redis://h",
         "flower": True,
+        "traces": False,
         "prometheus": False,
         "browser": True,
     }
