@@ -11,7 +11,7 @@ JOBS   ?= 4
 # Directories too: their time changes when a file is deleted.
 SOURCES := pyproject.toml $(wildcard README.md) LICENSE $(shell find celery_observe alerts -name __pycache__ -prune -o -print)
 
-.PHONY: help demo test check lint types format bench lock clean
+.PHONY: help demo test check lint types format bench docs lock clean
 
 help:
 	@echo 'make demo [ARGS="--flower"]        the whole product at work, with a broker of its own'
@@ -19,6 +19,7 @@ help:
 	@echo 'make check                         the same: lint + types + tests, what CI runs'
 	@echo 'make lint | types | format         one of them alone'
 	@echo 'make bench                         what it costs, beside other exporters; about 20 minutes'
+	@echo 'make docs                          the documentation site, in build/site: links, anchors and navigation checked'
 	@echo 'make lock                          pin the newest dependencies in requirements/'
 	@echo 'make clean                         remove what the above have made'
 
@@ -67,6 +68,9 @@ COMPILE = $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --ge
 
 bench: $(VENV)/.wheel $(VENV)/.dev $(VENV)/.services
 	for each in events scrape memory; do PYTHONPATH=tests $(BIN)/python benchmarks/$$each.py $(ARGS) || exit 1; done
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock: | $(VENV)/bin/pip
 	$(PIP) install uv
