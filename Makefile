@@ -11,7 +11,7 @@ JOBS   ?= 4
 # Directories too: their time changes when a file is deleted.
 SOURCES := pyproject.toml $(wildcard README.md) LICENSE $(shell find celery_observe alerts -name __pycache__ -prune -o -print)
 
-.PHONY: help demo test check lint types format bench docs lock clean
+.PHONY: help demo test check lint types format bench docs dist sbom lock clean
 
 help:
 	@echo 'make demo [ARGS="--flower"]        the whole product at work, with a broker of its own'
@@ -20,6 +20,7 @@ help:
 	@echo 'make lint | types | format         one of them alone'
 	@echo 'make bench                         what it costs, beside other exporters; about 20 minutes'
 	@echo 'make docs                          the documentation site, in build/site: links, anchors and navigation checked'
+	@echo 'make dist | sbom                   sdist and wheel | bill of materials, in dist: of one commit always the same bytes'
 	@echo 'make lock                          pin the newest dependencies in requirements/'
 	@echo 'make clean                         remove what the above have made'
 
@@ -72,9 +73,21 @@ bench: $(VENV)/.wheel $(VENV)/.dev $(VENV)/.services
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# What a release is made of is as old as its commit, whenever it is made.
+dist sbom: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+
+dist: $(VENV)/.dev
+	$(BIN)/hatchling build
+
+sbom: $(VENV)/.dev
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/celery-observe.cdx.json
+
 lock: | $(VENV)/bin/pip
 	$(PIP) install uv
 	$(COMPILE) pyproject.toml --extra demo --extra flower --group build --output-file requirements/demo.txt
+	$(COMPILE) pyproject.toml --constraints requirements/demo.txt --output-file requirements/runtime.txt
 	$(COMPILE) pyproject.toml --all-extras --group dev --constraints requirements/demo.txt --output-file requirements/dev.txt
 	$(COMPILE) --group build --constraints requirements/dev.txt --output-file requirements/build.txt
 	$(COMPILE) pyproject.toml --extra alerts --extra flower --extra otel --constraints requirements/dev.txt \

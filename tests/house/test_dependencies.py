@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -14,7 +16,12 @@ from house.source import ROOT, imports, python_files
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
-EXTRAS = [Requirement(line) for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
+EXTRAS = [
+    Requirement(line)
+    for extra, lines in PROJECT["project"]["optional-dependencies"].items()
+    for line in lines
+    if extra != "all"  # which names the others
+]
 GROUPS = [
     Requirement(line) for lines in PROJECT["dependency-groups"].values() for line in lines if isinstance(line, str)
 ]
@@ -45,14 +52,27 @@ def test_a_dependency_is_pinned(requirement: Requirement) -> None:
     assert requirement.specifier.contains(version)
 
 
-@pytest.mark.parametrize("file", ["demo", "build", "image"])
+@pytest.mark.parametrize("file", ["demo", "runtime", "build", "image"])
 def test_what_is_tested_is_what_is_shipped(file: str) -> None:
-    """What is pinned for the demo, for builds and for the image is pinned to the same for development."""
+    """What is pinned for the demo, for users, for builds and for the image is pinned to the same for development."""
     pinned = pins(ROOT / "requirements" / f"{file}.txt")
     dev = pins(ROOT / "requirements" / "dev.txt")
 
     assert pinned
     assert pinned.items() <= dev.items()
+
+
+def test_the_bill_of_materials_is_what_is_pinned(tmp_path: Path) -> None:
+    """`make sbom` names each package of the runtime in its version, with the hashes of its files."""
+    bill = tmp_path / "bill.json"
+    runtime = ROOT / "requirements" / "runtime.txt"
+    command = [sys.executable, "-m", "cyclonedx_py", "requirements", str(runtime), "--output-file", str(bill)]
+
+    subprocess.run([*command, "--pyproject", str(ROOT / "pyproject.toml")], check=True, timeout=100)
+
+    components = json.loads(bill.read_text())["components"]
+    assert {each["name"]: each["version"] for each in components} == pins(runtime)
+    assert all(hashed["hashes"] for each in components for hashed in each["externalReferences"])
 
 
 def test_the_package_imports_only_what_it_declares() -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 
-def environment(home: Path, *requirements: str) -> Path:
+def environment(home: Path, *requirements: str, python: str = sys.executable) -> Path:
     """The folder of an environment in which `pip install` has installed these; made if it is not there yet."""
     wanted = "\n".join(requirements)
     stamp = home / "complete"
@@ -17,12 +16,12 @@ def environment(home: Path, *requirements: str) -> Path:
     with home.with_name(f"{home.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
         if not stamp.exists() or stamp.read_text() != wanted:
-            _make(home, requirements)
+            _make(home, requirements, python)
             stamp.write_text(wanted)
     return home
 
 
-def _make(home: Path, requirements: tuple[str, ...]) -> None:
-    venv.create(home, clear=True)
+def _make(home: Path, requirements: tuple[str, ...], python: str) -> None:
+    subprocess.run([python, "-m", "venv", "--without-pip", "--clear", home], check=True, timeout=60)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run([*pip, "--python", home / "bin" / "python", "install", *requirements], check=True, timeout=180)

@@ -6,7 +6,7 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,7 @@ class Exporter(Served, Process):
         brokers: each given as `--broker`.
         arguments: more of the command line.
         env: more environment variables.
+        command: the product itself.
     """
 
     def __init__(
@@ -121,9 +122,10 @@ class Exporter(Served, Process):
         *brokers: str,
         arguments: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
     ) -> None:
         self.port = free_port()
-        command = [*COMMAND, "run", "--host", LOOPBACK, "--port", str(self.port)]
+        command = [*command, "run", "--host", LOOPBACK, "--port", str(self.port)]
         command += [word for broker in brokers for word in ("--broker", broker)]
         super().__init__(f"exporter-{self.port}", [*command, *arguments], folder, env)
 

@@ -1,0 +1,110 @@
+"""The product with the lowest versions that it declares, and on each Python that it declares."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import celery_observe
+from services import distributions
+from services.distributions import ROOT, Installation
+from services.exporter import Exporter
+from services.instrumented import Instrumented
+from services.redis import Redis
+from services.worker import TESTS
+
+# To make an environment takes long on a machine that is busy.
+pytestmark = [pytest.mark.xdist_group("installations"), pytest.mark.timeout(300)]
+
+OUTCOMES = "celery_task_outcomes_total"
+CLASSIFIERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+DECLARED = [name.rpartition(" ")[2] for name in CLASSIFIERS if name.startswith("Programming Language :: Python :: 3.")]
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"  # on which all other tests run
+EVERY_MODULE = """
+import importlib, pkgutil, celery_observe
+for module in pkgutil.walk_packages(celery_observe.__path__, "celery_observe."):
+    if not module.name.startswith("celery_observe.demo"):
+        importlib.import_module(module.name)
+print(celery_observe.__file__)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, as it is published."""
+    return distributions.build(ROOT, tmp_path_factory.mktemp("dist"))[1]
+
+
+@pytest.fixture(scope="module", params=["lowest", *(version for version in DECLARED if version != HERE)])
+def installation(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """The wheel with the lowest versions of all it can need; or with the pinned ones, on another Python."""
+    if request.param == "lowest":
+        home = distributions.lowest_environment()
+    else:
+        python = distributions.interpreter(request.param)
+        if python is None:
+            pytest.skip(f"Python {request.param} is not on this machine")
+        home = distributions.pinned_environment(python, request.param)
+    return Installation.make(home, wheel, tmp_path_factory.mktemp("packages"))
+
+
+def test_every_module_can_be_imported(installation: Installation) -> None:
+    """Nothing is missing, and nothing is deprecated. The demo needs its extra."""
+    imported = installation.run(installation.python, "-P", "-W", "error", "-c", EVERY_MODULE)
+
+    assert imported.returncode == 0, imported.stderr
+    assert imported.stdout.startswith(str(installation.packages))
+
+
+def test_the_commands_work(installation: Installation) -> None:
+    """`--version`, the catalogue, what is in effect, and Celery's sub-command."""
+    version, metrics, check, observe = (
+        installation.run(*installation.command, "--version"),
+        installation.run(*installation.command, "metrics"),
+        installation.run(*installation.command, "run", "--check", "--broker", "redis://:hidden@localhost"),
+        installation.run(installation.python, "-P", "-m", "celery", "observe", "--help"),
+    )
+
+    assert celery_observe.__version__ in version.stdout, version.stderr
+    assert OUTCOMES in metrics.stdout, metrics.stderr
+    assert "redis://:***@localhost" in check.stdout, check.stderr
+    assert "serve metrics" in observe.stdout, observe.stderr
+
+
+@pytest.fixture
+def observed(installation: Installation, processes: ExitStack, tmp_path: Path) -> Callable[[str], None]:
+    """Have a task executed by a worker of the installation, and see it counted by both of its sources."""
+
+    def check(broker: str) -> None:
+        env = installation.env()
+        page = processes.enter_context(Exporter(tmp_path, broker, env=env, command=installation.command))
+        page.wait_until_ready(30.0)
+        worker = Instrumented(
+            tmp_path, broker, python=installation.python, env=installation.env(TESTS), pool="prefork", events=True
+        )
+        processes.enter_context(worker)
+
+        worker.send("add", 1, 2)
+
+        for source in (page, worker):
+            source.wait_for(lambda page: page.total(OUTCOMES, task="add", outcome="succeeded") == 1, 30.0)
+        assert page.metrics().value("celery_observe_stream_up") == 1
+        assert worker.metrics().total("celery_observe_handler_errors_total") == 0
+
+    return check
+
+
+def test_tasks_are_counted_on_redis(observed: Callable[[str], None], redis_server: Redis) -> None:
+    """By the exporter, from events, and by the worker, from signals."""
+    observed(redis_server.url)
+
+
+@pytest.mark.parametrize("installation", ["lowest"], indirect=True)
+def test_tasks_are_counted_on_rabbitmq(observed: Callable[[str], None], rabbitmq_url: str) -> None:
+    """The same with AMQP."""
+    observed(rabbitmq_url)
