@@ -61,9 +61,14 @@ def _unfolded(entry: Any) -> Any:
     if isinstance(entry, dict):
         return {title: _unfolded(inner) for title, inner in entry.items()}
     if isinstance(entry, list):
-        return [_unfolded(inner) for inner in entry]
-    if not entry.endswith("/"):
-        return entry
+        return [each for inner in entry for each in _folder(inner)]
+    return _folder(entry) if entry.endswith("/") else entry
+
+
+def _folder(entry: Any) -> list[Any]:
+    """What an entry of a list stands for: the pages of a folder, its README.md first, or itself."""
+    if not isinstance(entry, str) or not entry.endswith("/"):
+        return [_unfolded(entry)]
     pages = sorted((DOCS / entry).rglob("*.md"), key=lambda page: (page.parent, page.name != "README.md", page.name))
     return [page.relative_to(DOCS).as_posix() for page in pages]
 
