@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,14 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 
     assert len(loaded) > 100
     assert not [address for address in loaded if "//" in address]
+
+
+def test_whatever_is_loaded_is_there(site: Path) -> None:
+    """Pictures too that pages have as HTML, which the build does not look at."""
+    pages = [page for page in site.rglob("*.html") if page.name != "404.html"]  # which may be served anywhere
+    loaded = {page.parent / re.split(r"[?#]", address)[0] for page in pages for address in Loaded(page).addresses}
+
+    assert not [file for file in loaded if not file.exists()]
 
 
 def test_alerts_find_their_runbooks_on_the_site(site: Path) -> None:
