@@ -7,8 +7,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -118,11 +120,10 @@ def test_a_fastapi_app_and_its_worker_report_to_one_sidecar(show: Show, tmp_path
     web = show("fastapi", "uvicorn", **env)
     web.wait_serves()
 
-    answer = subprocess.run(
-        ["curl", "-s", "-X", "POST", f"http://{LOOPBACK}:{web.port}/orders/1"], capture_output=True, check=True
-    )
+    request = urllib.request.Request(f"http://{LOOPBACK}:{web.port}/orders/1", method="POST")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert json.load(answer)["task"]
 
-    assert json.loads(answer.stdout)["task"]
     samples = sidecar.wait_for(lambda page: page.total(OUTCOMES, task="tasks.place", outcome="succeeded") == 1, 60.0)
     assert samples.value("celery_task_published_total", task="tasks.place", queue="celery") == 1
 
@@ -189,7 +190,7 @@ def test_supervisord_runs_the_exporter(redis_server: Redis, processes: ExitStack
     supervisord.wait_serves()
     [first] = supervisord.children()
 
-    subprocess.run(["kill", "-KILL", str(first)], check=True)
+    os.kill(first, signal.SIGKILL)
 
     eventually(lambda: supervisord.children() not in ([], [first]), 30.0, what="it is started again")
     supervisord.wait_serves()
@@ -220,8 +221,7 @@ class Supervisord(Served, Process):
 
     def children(self) -> list[int]:
         """The ids of the processes that it runs."""
-        listing = subprocess.run(["pgrep", "--parent", str(self.pid)], capture_output=True, text=True, check=False)
-        return [int(line) for line in listing.stdout.split()]
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def wait_serves(self) -> None:
         """Wait until what it runs has its broker."""
