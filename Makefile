@@ -20,7 +20,7 @@ help:
 	@echo 'make lint | types | format         one of them alone'
 	@echo 'make bench                         what it costs, beside other exporters; about 20 minutes'
 	@echo 'make docs                          the documentation site, in build/site: links, anchors and navigation checked'
-	@echo 'make dist | sbom                   sdist and wheel | bill of materials, in dist: of one commit always the same bytes'
+	@echo 'make dist | sbom                   sdist and wheel | bills of materials, in dist: of one commit always the same bytes'
 	@echo 'make lock                          pin the newest dependencies in requirements/'
 	@echo 'make clean                         remove what the above have made'
 
@@ -81,8 +81,8 @@ dist: $(VENV)/.dev
 
 sbom: $(VENV)/.dev
 	mkdir -p dist
-	$(BIN)/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml --output-reproducible \
-		--output-file dist/celery-observe.cdx.json
+	for each in runtime image; do $(BIN)/cyclonedx-py requirements requirements/$$each.txt --output-reproducible \
+		--pyproject pyproject.toml --output-file dist/celery-observe-$$each.cdx.json || exit 1; done
 
 lock: | $(VENV)/bin/pip
 	$(PIP) install uv

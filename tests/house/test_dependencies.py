@@ -62,16 +62,17 @@ def test_what_is_tested_is_what_is_shipped(file: str) -> None:
     assert pinned.items() <= dev.items()
 
 
-def test_the_bill_of_materials_is_what_is_pinned(tmp_path: Path) -> None:
-    """`make sbom` names each package of the runtime in its version, with the hashes of its files."""
+@pytest.mark.parametrize("file", ["runtime", "image"])
+def test_a_bill_of_materials_is_what_is_pinned(file: str, tmp_path: Path) -> None:
+    """`make sbom` names each package in its version, with the hashes of its files."""
     bill = tmp_path / "bill.json"
-    runtime = ROOT / "requirements" / "runtime.txt"
-    command = [sys.executable, "-m", "cyclonedx_py", "requirements", str(runtime), "--output-file", str(bill)]
+    pinned = ROOT / "requirements" / f"{file}.txt"
+    command = [sys.executable, "-m", "cyclonedx_py", "requirements", str(pinned), "--output-file", str(bill)]
 
     subprocess.run([*command, "--pyproject", str(ROOT / "pyproject.toml")], check=True, timeout=100)
 
     components = json.loads(bill.read_text())["components"]
-    assert {each["name"]: each["version"] for each in components} == pins(runtime)
+    assert {each["name"]: each["version"] for each in components} == pins(pinned)
     assert all(hashed["hashes"] for each in components for hashed in each["externalReferences"])
 
 
