@@ -15,8 +15,9 @@ from services import distributions
 from services.distributions import ROOT, Installation
 from services.exporter import Exporter
 from services.instrumented import Instrumented
+from services.otlp import OtlpReceiver, executed
 from services.redis import Redis
-from services.worker import TESTS
+from services.worker import TESTS, Worker
 
 # To make an environment takes long on a machine that is busy.
 pytestmark = [pytest.mark.xdist_group("installations"), pytest.mark.timeout(300)]
@@ -59,7 +60,7 @@ def installation(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: 
 
 def test_every_module_can_be_imported(installation: Installation, request: pytest.FixtureRequest) -> None:
     """Nothing is deprecated, and nothing is missing, but for what extras bring where there are none."""
-    missing = OF_EXTRAS if "[lowest]" not in request.node.nodeid else ()
+    missing = () if request.node.callspec.params["installation"] == "lowest" else OF_EXTRAS
     imported = installation.run(installation.python, "-P", "-W", "error", "-c", EVERY_MODULE, *missing)
 
     assert imported.returncode == 0, imported.stderr
@@ -113,3 +114,27 @@ def test_tasks_are_counted_on_redis(observed: Callable[[str], None], redis_serve
 def test_tasks_are_counted_on_rabbitmq(observed: Callable[[str], None], rabbitmq_url: str) -> None:
     """The same with AMQP."""
     observed(rabbitmq_url)
+
+
+@pytest.mark.parametrize("installation", ["lowest"], indirect=True)
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_spans_are_exported(
+    installation: Installation,
+    protocol: str,
+    otlp: OtlpReceiver,
+    redis_server: Redis,
+    celery_worker: Callable[..., Worker],
+    processes: ExitStack,
+    tmp_path: Path,
+) -> None:
+    """With the lowest version of OpenTelemetry, over either protocol."""
+    endpoint = otlp.grpc_url if protocol == "grpc" else otlp.url
+    over = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    env = {**otlp.environment, **over, **installation.env()}
+    arguments, command = ("--replay-traces",), installation.command
+    page = Exporter(tmp_path, redis_server.url, arguments=arguments, env=env, command=command)
+    processes.enter_context(page).wait_until_ready(30.0)
+
+    celery_worker(redis_server.url).send("add", 1, 2)
+
+    assert executed(otlp.wait_for(lambda spans: executed(spans)["add"])) == {"add": 1}
