@@ -127,7 +127,7 @@ class Journal:
         label_of: Callable[[str], str] = lambda name: name,
         divide: Callable[[Ended, Mapping[str, str] | None], None] = lambda _end, _labels: None,
         followed: Container[str] = frozenset(),
-        max_tasks: int = 50_000,
+        max_tasks: int = 40_000,
     ) -> None:
         self._emit = emit
         self._fleet = fleet

@@ -89,7 +89,7 @@ class Tracker:
         label_of: Callable[[str], str] = lambda name: name,
         detail_of: Detailing = detailing("none"),  # noqa: B008 - a function
         chronicle: Chronicle | None = None,
-        max_tasks: int = 50_000,
+        max_tasks: int = 40_000,
     ) -> None:
         self._emit = emit
         self._fleet = fleet

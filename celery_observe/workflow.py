@@ -163,7 +163,7 @@ class Workflows:
     """
 
     def __init__(
-        self, emit: Callable[[Fact], None], *, quiet: float = 10.0, timeout: float = 86_400.0, max_tasks: int = 50_000
+        self, emit: Callable[[Fact], None], *, quiet: float = 10.0, timeout: float = 86_400.0, max_tasks: int = 40_000
     ) -> None:
         self._emit = emit
         self._quiet = quiet

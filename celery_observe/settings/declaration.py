@@ -234,7 +234,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     label_values: Annotated[Amount, _metrics("Values of such a label. More are counted as `__other__`.", "N")] = 100
     max_series: Annotated[Amount, _metrics("Series of a family. More are counted as `__other__`.", "N")] = 2000
-    max_tracked_tasks: Annotated[Amount, _metrics("Tasks remembered until they end.", "N")] = 50_000
+    max_tracked_tasks: Annotated[Amount, _metrics("Tasks remembered until they end.", "N")] = 40_000
     workflow_quiet: Annotated[
         Seconds,
         _metrics("A workflow has ended when none of its tasks is open and nothing came for so long.", "SECONDS"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FLOOD = Path(__file__).parent / "flood.py"
-MAX_TASKS = 50_000
+MAX_TASKS = 40_000
 MAX_SERIES = 2_000
 MAX_WORKERS = 5_000
 
