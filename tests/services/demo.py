@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from celery_observe.demo.reading import fetch
 from services.exporter import Samples
 from services.ports import LOOPBACK
 from services.process import Process
+from services.waiting import eventually
 
 READY = "Ctrl-C ends it."
 MARK = "DEMO_MARK"
@@ -43,6 +45,12 @@ def group_of(pid: int) -> int:
     with suppress(OSError):
         return os.getpgid(pid)
     return 0
+
+
+def is_closed(port: int) -> bool:
+    """Whether nobody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) != 0
 
 
 class Demo(Process):
@@ -140,9 +148,9 @@ class Demo(Process):
         """Hold that no process, no port and no file of it is left."""
         left = self.family
         assert left == {}
+        # A process that is being ended has no command line any more when it closes its sockets.
         for port in (self.metrics_port, self.broker_port):
-            with socket.socket() as probe:
-                assert probe.connect_ex((LOOPBACK, port)) != 0
+            eventually(partial(is_closed, port), what=f"port {port} is closed")
         assert not self.logs.exists()
 
     def __exit__(self, *exception: object) -> None:
