@@ -193,12 +193,20 @@ def test_rabbitmq_is_looked_at_as_well(
     worker.send("add", 1, 2, countdown=7200)
 
     exporter(rabbitmq_url).wait_until_ready()
+    host = rabbitmq_url.rpartition("/")[2]
+
+    def is_told() -> bool:
+        queues = {queue["name"]: queue for queue in rabbitmq_server.management("GET", f"queues/{host}")}
+        heard = [name for name, queue in queues.items() if name.startswith("celeryev") and queue.get("consumers")]
+        return queues.get("nobody", {}).get("messages") == 1 and bool(heard)
+
+    eventually(is_told, 30.0, what="the API shows what there is")
 
     with repeated(lambda: worker.send("add", 1, 2)):
         found = look("--management-url", address, app="apps.instrumented", broker=rabbitmq_url, **bad)
     worker.stop()
-    rabbitmq_server.management("DELETE", f"queues/{rabbitmq_url.rpartition('/')[2]}/nobody")
-    rabbitmq_server.management("DELETE", f"queues/{rabbitmq_url.rpartition('/')[2]}/celery")
+    rabbitmq_server.management("DELETE", f"queues/{host}/nobody")
+    rabbitmq_server.management("DELETE", f"queues/{host}/celery")
     good = celery_worker(rabbitmq_url, name="good", pool="prefork", task_queue_max_priority=10, **bad)
     with repeated(lambda: good.send("add", 1, 2)):
         mended = look(
