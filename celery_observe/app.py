@@ -12,6 +12,7 @@ from celery.app.utils import find_app
 
 from celery_observe.beat import sole_entries
 from celery_observe.broker import BrokerSettings, name_and_url, url_problem
+from celery_observe.connection import VerifiedConnection
 from celery_observe.errors import AppError, SettingsError
 from celery_observe.guard import contained
 from celery_observe.masking import mask_text
@@ -163,12 +164,13 @@ class _OwnApp(Celery):  # type: ignore[misc]  # Celery has no types
 
 def celery_app(broker: BrokerSettings) -> Celery:
     """Return the app to inspect and control the workers of a broker with: the user's own, or one that is like it."""
-    if broker.app is not None:
+    if broker.app is not None and broker.tls == (broker.use_ssl or False):  # else it would verify less
         return broker.app
     app = _OwnApp(broker)
+    app.amqp.Connection = VerifiedConnection
     app.conf.update(
         broker_transport_options=broker.transport_options,
-        broker_use_ssl=broker.use_ssl or False,
+        broker_use_ssl=broker.tls,
         broker_connection_timeout=broker.connection_timeout,
         broker_login_method=broker.login_method,
         broker_failover_strategy=broker.failover_strategy,

@@ -15,6 +15,7 @@ from celery_observe.masking import mask, mask_url
 
 REDIS = frozenset({"redis", "rediss", "sentinel"})
 AMQP = frozenset({"amqp", "amqps", "pyamqp", "librabbitmq"})
+_TLS = frozenset({"rediss", "amqps"})
 
 
 class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +28,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     transport_options: dict[str, Any] = {}
     """As Celery's `broker_transport_options`, `global_keyprefix` and `sep` included."""
     use_ssl: bool | dict[str, Any] | None = None
-    """As Celery's `broker_use_ssl`; None leaves it to the scheme of the URL."""
+    """As Celery's `broker_use_ssl`; None leaves it to the URL. See `tls`."""
     accept_content: tuple[str, ...] = ("json",)
     event_exchange: str = "celeryev"
     event_queue_prefix: str = "celeryev"
@@ -56,6 +57,17 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     def transport(self) -> str:
         """The transport that kombu uses, such as `redis`."""
         return transport_of(self.url)
+
+    @property
+    def tls(self) -> bool | dict[str, Any]:
+        """What kombu is told of TLS: `use_ssl`, else to verify certificate and host if a URL asks for TLS.
+
+        Told nothing it would verify nothing of `rediss://`, and not the host of `amqps://`. What the query of a
+        URL says, such as `ssl_cert_reqs`, it puts first.
+        """
+        if self.use_ssl or not any(transport_of(url) in _TLS for url in self.url.split(";")):
+            return self.use_ssl or False
+        return tls_options(self.transport, {}, verify=True)
 
     @property
     def masked_url(self) -> str:

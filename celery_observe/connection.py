@@ -22,6 +22,30 @@ CONNECT_TIMEOUT: Final = 2.0
 """Seconds for the TCP connection to one of the broker's addresses, unless the settings allow less."""
 REPLY_TIMEOUT: Final = 3.0
 """Seconds for each answer while connecting."""
+_VERIFY: Final = "certificate verify failed"
+_DISTRUST: Final = "Give the CA of its certificate with --broker-tls-ca-file, and the host that the certificate names."
+_CHECK: Final = "Check that the broker runs, and the user, password, host, port and path of its URL."
+
+
+class VerifiedConnection(Connection):
+    """A connection that verifies each of a broker's addresses by the name of its own.
+
+    kombu writes the first host into the options of TLS (`transport/pyamqp.py`), where it would be the name of all.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._tls = options.get("ssl", False)
+        super().__init__(*args, **options | {"ssl": _copy(self._tls)})  # type: ignore[no-untyped-call]
+
+    def switch(self, conn_str: str) -> None:
+        """Use another of the addresses."""
+        if isinstance(self._tls, Mapping) and "server_hostname" in self._tls:
+            self._initial_params["ssl"] = _copy(self._tls)
+        super().switch(conn_str)  # type: ignore[no-untyped-call]
+
+
+def _copy(ssl: Any) -> Any:
+    return dict(ssl) if isinstance(ssl, Mapping) else ssl
 
 
 def connection_for(broker: BrokerSettings, options: Mapping[str, Any]) -> Any:
@@ -30,9 +54,9 @@ def connection_for(broker: BrokerSettings, options: Mapping[str, Any]) -> Any:
     Raises SettingsError when kombu knows no such transport or URL parameter.
     """
     try:
-        connection = Connection(
+        connection = VerifiedConnection(
             broker.url,
-            ssl=dict(broker.use_ssl) if isinstance(broker.use_ssl, Mapping) else bool(broker.use_ssl),
+            ssl=broker.tls,
             connect_timeout=min(CONNECT_TIMEOUT, broker.connection_timeout),
             login_method=broker.login_method,
             failover_strategy=broker.failover_strategy or "round-robin",
@@ -78,10 +102,7 @@ def redis_client(connection: Any, broker: BrokerSettings) -> Redis:
 def cannot(broker: BrokerSettings, do_what: str, error: BaseException) -> StreamError:
     """Return the StreamError for what failed while opening a stream."""
     reason = mask_text(str(error)).strip().rstrip(".") or type(error).__name__
-    return StreamError(
-        f"{broker.masked_url}: cannot {do_what}: {reason}. "
-        "Check that the broker runs, and the user, password, host, port and path of its URL."
-    )
+    return StreamError(f"{broker.masked_url}: cannot {do_what}: {reason}. {_DISTRUST if _VERIFY in reason else _CHECK}")
 
 
 def event_queue(broker: BrokerSettings, connection: Any) -> Any:

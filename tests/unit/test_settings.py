@@ -345,6 +345,21 @@ def test_insecure_tls_verifies_nothing() -> None:
     assert loaded().brokers[0].use_ssl is None
 
 
+@pytest.mark.parametrize(
+    ("url", "tls"),
+    [
+        ("redis://h", False),
+        ("amqp://h", False),
+        ("rediss://h", {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}),
+        ("amqps://h", {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}),
+        ("amqp://h;amqps://i", {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}),
+    ],
+)
+def test_a_broker_whose_url_asks_for_tls_is_verified(url: str, tls: bool | dict[str, object]) -> None:
+    """Certificate and host; of several URLs one that asks is enough."""
+    assert loaded(broker=(url,)).brokers[0].tls == tls
+
+
 def test_settings_hide_secrets_when_printed() -> None:
     """In URLs, their queries, lists of them, and transport options at any depth."""
     settings = loaded(
