@@ -38,7 +38,7 @@ from celery_observe.state import StateFile
 from celery_observe.streams.local import LocalStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from celery_observe.delivery import Delivery
     from celery_observe.metrics import Family
@@ -241,15 +241,19 @@ class Pipeline:
 
     def render(self, *, openmetrics: bool = False) -> bytes:
         """Return the page of all metrics."""
-        self._expire()
+        self._guard.run("expiry", self._expire)
         recorders = [self._own, *(reader.recorder for reader in self._sources)]
-        for recorder in recorders:
-            self._compat.derive(recorder)
-        live = [True, *(reader.live for reader in self._sources)]
-        text = self._page.render(recorders, live=live, openmetrics=openmetrics)
+        if self._compat.derived:
+            self._guard.run("compat", lambda: self._derive(recorders))
         encode = openmetrics_text.generate_latest if openmetrics else generate_latest
         process: bytes | None = self._guard.run("process", lambda: encode(self._process))
+        live = [True, *(reader.live for reader in self._sources)]
+        text = self._page.render(recorders, live=live, openmetrics=openmetrics)  # last, so that it tells what failed
         return text + (process or (b"# EOF\n" if openmetrics else b""))
+
+    def _derive(self, recorders: Iterable[Recorder]) -> None:
+        for recorder in recorders:
+            self._compat.derive(recorder)
 
     def overview(self) -> bytes:
         """Return what the live page shows, as JSON: as it was when it was looked at last."""
