@@ -60,7 +60,7 @@ class Sampler:
     """
 
     def __init__(
-        self, sampling: Sampling, lose: Callable[[Replayed, int], None], *, most: int = 50_000, quiet: float = 10.0
+        self, sampling: Sampling, lose: Callable[[Replayed, int], None], *, most: int = 40_000, quiet: float = 10.0
     ) -> None:
         self._sampling = sampling
         self._lose = lose
