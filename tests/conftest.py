@@ -129,10 +129,10 @@ def redis_sentinel(processes: ExitStack, tmp_path: Path) -> Sentinel:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[RabbitMQ]:
     """The one RabbitMQ of a test run; the tests that use it run one after another."""
     require("rabbitmq-server", installed=rabbitmq.installed())
-    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq"), tls=certificates) as server:
         yield server
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -14,13 +16,15 @@ from celery_observe.doctor.gathering import exists
 from celery_observe.doctor.server import observers
 from celery_observe.errors import CeleryObserveError, StreamError
 from celery_observe.leader import lock_for
-from celery_observe.probes import Probe, probes_for
+from celery_observe.probes import probes_for
 from celery_observe.probes.control import Question, RemoteControl
 from celery_observe.settings import BrokerSettings, Settings, load
 from celery_observe.streams import Stream, stream_for
 from celery_observe.streams.kombu import KombuStream
 from services.certificates import Certificates
+from services.observed import Observed
 from services.probed import Heard
+from services.rabbitmq import RabbitMQ
 from services.redis import Redis
 
 
@@ -80,11 +84,12 @@ def with_app_of(url: str, **flags: str | bool) -> BrokerSettings:
     return broker
 
 
-def queues_of(broker: BrokerSettings) -> Probe:
-    """The probe of queues."""
-    return next(
-        probe for probe in probes_for(broker, Settings(), Heard()) if probe.name in {"queues.redis", "queues.amqp"}
-    )
+def ask_queues(broker: BrokerSettings) -> None:
+    """Ask the probe of queues once."""
+    probes = {probe.name: probe for probe in probes_for(broker, Settings(), Heard())}
+    probe = probes["queues.redis" if broker.transport in REDIS else "queues.amqp"]
+    with closing(probe):
+        list(probe.ask())
 
 
 def open_and_close(stream: Stream) -> None:
@@ -93,12 +98,20 @@ def open_and_close(stream: Stream) -> None:
     stream.close()
 
 
+def lead(broker: BrokerSettings) -> None:
+    """Take the lock of the leader, and let go of it."""
+    lock = lock_for(broker)
+    try:
+        assert lock.hold(5)
+    finally:
+        lock.release()
+
+
 WAYS: tuple[Callable[[BrokerSettings], object], ...] = (
     lambda broker: open_and_close(stream_for(broker, lambda _: None)),
-    lambda broker: open_and_close(KombuStream(broker, lambda _: None)),
-    lambda broker: list(queues_of(broker).ask()),
+    ask_queues,
     lambda broker: RemoteControl(broker, 0.1).ask([Question("ping")]),
-    lambda broker: lock_for(broker).hold(5),
+    lead,
     lambda broker: observers(broker) if broker.transport in REDIS else exists(broker, "celeryev"),
 )
 
@@ -115,7 +128,7 @@ def test_a_bare_rediss_is_verified_in_all_ways_that_a_broker_is_read(
         of(f"{url}?ssl_cert_reqs=none"),
     )
 
-    for use in WAYS:
+    for use in (*WAYS, lambda broker: open_and_close(KombuStream(broker, lambda _: None))):
         with pytest.raises(CeleryObserveError, match="certificate verify failed"):
             use(of(url))
         for broker in trusting:
@@ -133,3 +146,58 @@ def test_an_app_can_say_that_nothing_is_verified(start_redis: Callable[..., Redi
     for use in WAYS:
         use(broker)
     assert celery_app(broker) is app
+
+
+@pytest.fixture
+def amqps_url(rabbitmq_server: RabbitMQ, rabbitmq_url: str) -> str:
+    """The broker URL of a virtual host that no other test uses, over TLS."""
+    return rabbitmq_server.over_tls(rabbitmq_url)
+
+
+def test_amqps_is_read_and_asked_with_the_right_authority(
+    rabbitmq_url: str, amqps_url: str, certificates: Certificates
+) -> None:
+    """Events, workers, queues, the leader and the doctor."""
+    (broker,) = load({"broker": (amqps_url,), "broker_tls_ca_file": str(certificates.authority)}, {}).brokers
+    observed = Observed(amqps_url, use_ssl=broker.use_ssl)
+    observed.stream.open()
+
+    app = Celery(broker=rabbitmq_url, set_as_current=False)
+    with app.connection_for_write() as connection, app.events.Dispatcher(connection) as dispatcher:
+        dispatcher.send("task-failed", traceback="x" * 300_000)  # many records of TLS
+        dispatcher.send("task-sent")
+
+    assert observed.types(2) == ["task-failed", "task-sent"]
+    assert len(observed.events[0]["traceback"]) == 300_000
+    observed.stream.close()
+    for use in WAYS:
+        use(broker)
+
+
+@pytest.mark.parametrize("of", [lambda url, **flags: load({"broker": (url,)} | flags, {}).brokers[0], with_app_of])
+def test_amqps_of_an_unknown_authority_is_refused_in_all_ways_that_a_broker_is_read(
+    amqps_url: str, tmp_path: Path, of: Callable[..., BrokerSettings]
+) -> None:
+    """Whether another is named or none."""
+    other = str(Certificates(tmp_path).authority)
+
+    for use in WAYS:
+        for broker in (of(amqps_url), of(amqps_url, broker_tls_ca_file=other)):
+            with pytest.raises(CeleryObserveError, match="certificate verify failed"):
+                use(broker)
+        use(of(amqps_url, broker_tls_insecure=True))
+
+
+def test_each_of_several_addresses_is_verified_by_its_own_name(
+    amqps_url: str, free_port: int, certificates: Certificates
+) -> None:
+    """The certificate is of 127.0.0.1: another name does not pass, and an address before it does no harm."""
+    gone, renamed = f"amqps://127.0.0.2:{free_port}//", amqps_url.replace("127.0.0.1", "127.1")
+    flags = {"broker_tls_ca_file": str(certificates.authority)}
+    (listed,) = load({"broker": (f"{gone};{amqps_url}",)} | flags, {}).brokers
+    (misnamed,) = load({"broker": (renamed,)} | flags, {}).brokers
+
+    for use in WAYS:
+        use(listed)
+        with pytest.raises(CeleryObserveError, match="certificate verify failed"):
+            use(misnamed)

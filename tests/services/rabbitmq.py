@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from services.certificates import Certificates
 from services.ports import LOOPBACK, free_port
 from services.process import Process
 
@@ -28,6 +29,15 @@ collect_statistics_interval = 1000
 log.console.level = warning
 """
 
+TLS_CONFIGURATION = """\
+listeners.ssl.1 = {host}:{amqps}
+ssl_options.cacertfile = {tls.authority}
+ssl_options.certfile = {tls.certificate}
+ssl_options.keyfile = {tls.key}
+ssl_options.verify = verify_none
+ssl_options.fail_if_no_peer_cert = false
+"""
+
 
 def installed() -> bool:
     """Whether this machine has a RabbitMQ."""
@@ -35,11 +45,17 @@ def installed() -> bool:
 
 
 class RabbitMQ(Process):
-    """A RabbitMQ node of its own (its port mapper too), ready in about 7 s; queues survive stop and start."""
+    """A RabbitMQ node of its own (its port mapper too), ready in about 7 s; queues survive stop and start.
+
+    Args:
+        folder: for its configuration, its log and what it keeps.
+        tls: certificates; given, the server listens with TLS too, and demands none of its clients.
+    """
 
     stop_timeout = 20.0
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: Certificates | None = None) -> None:
+        self.tls, self.tls_port = tls, free_port()
         self.port, self.management_port, self.prometheus_port = free_port(), free_port(), free_port()
         mapper_port = str(free_port())
         mapper = Process("epmd", ["epmd", "-address", LOOPBACK, "-port", mapper_port], folder)
@@ -48,7 +64,10 @@ class RabbitMQ(Process):
 
     def _environment(self, folder: Path, mapper_port: str) -> dict[str, str]:
         ports = {"amqp": self.port, "management": self.management_port, "prometheus": self.prometheus_port}
-        (folder / "rabbitmq.conf").write_text(CONFIGURATION.format(host=LOOPBACK, **ports))
+        configuration = CONFIGURATION.format(host=LOOPBACK, **ports)
+        if self.tls is not None:
+            configuration += TLS_CONFIGURATION.format(host=LOOPBACK, amqps=self.tls_port, tls=self.tls)
+        (folder / "rabbitmq.conf").write_text(configuration)
         (folder / "enabled_plugins").write_text(PLUGINS)
         return {
             "HOME": str(folder),
@@ -71,6 +90,10 @@ class RabbitMQ(Process):
     def url(self) -> str:
         """The broker URL of the default virtual host."""
         return f"amqp://guest:guest@{LOOPBACK}:{self.port}//"
+
+    def over_tls(self, url: str) -> str:
+        """The broker URL of the same virtual host, with TLS and without a word of how to verify it."""
+        return url.replace("amqp://", "amqps://").replace(f":{self.port}/", f":{self.tls_port}/")
 
     def new_virtual_host(self) -> str:
         """The broker URL of a virtual host that has never been used."""
