@@ -9,6 +9,10 @@ from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES, virtual
 
 from celery_observe.errors import CeleryObserveError
+from celery_observe.guard import Guard
+from celery_observe.metrics import observer, queues
+from celery_observe.probes import Prober
+from celery_observe.recorder import Recorder
 from services.probed import Heard, Probed
 
 
@@ -51,3 +55,15 @@ def test_a_transport_that_cannot_tell_is_an_error_with_its_reason(monkeypatch: p
 
     with pytest.raises(CeleryObserveError, match="mute transport cannot tell"):
         Probed("mute://", queue=("celery",)).ask()
+
+
+def test_a_transport_that_cannot_tell_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its depths are absent, and the metric of the plug-in says that it failed."""
+    monkeypatch.setitem(TRANSPORT_ALIASES, "mute", f"{__name__}:MuteTransport")
+    recorder = Recorder()
+    prober = Prober("mute", Probed("mute://", queue=("celery",)).probes, recorder, Guard(recorder.record))
+
+    prober.turn()
+
+    assert recorder[observer.PLUGIN_UP].values == {("queues.kombu",): 0}
+    assert recorder[queues.WAITING].values == {}

@@ -333,14 +333,11 @@ def test_a_stalled_redis_makes_values_absent_and_scrapes_stay_fast(
 
     redis_server.pause()
     try:
-        stalled = page.wait_for(lambda samples: up(samples) == 0)
-        started = time.monotonic()
-        page.metrics()
-        took = time.monotonic() - started
+        stalled, slowest = page.time_scrapes(lambda samples: up(samples) == 0)  # until then a probe hangs
     finally:
         redis_server.resume()
 
-    assert took < 0.5
+    assert slowest < 2  # a probe hangs for three seconds
     assert stalled.select("celery_queue_waiting") == []
     assert stalled.value("celery_observe_probe_last_success_timestamp_seconds", plugin="queues.redis") is not None
     back = page.wait_for(lambda samples: samples.value("celery_queue_waiting", queue="celery", priority="0") == 3)

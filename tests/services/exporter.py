@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -83,15 +84,21 @@ class Served:
 
     def wait_for(self, predicate: Callable[[Samples], object], timeout: float = 15.0) -> Samples:
         """Scrape until `predicate` holds; returns the page for which it did."""
-        page = Samples()
+        return self.time_scrapes(predicate, timeout)[0]
+
+    def time_scrapes(self, predicate: Callable[[Samples], object], timeout: float = 15.0) -> tuple[Samples, float]:
+        """Scrape until `predicate` holds; the page for which it did, and the seconds that the slowest scrape took."""
+        page, slowest = Samples(), 0.0
 
         def holds() -> bool:
-            nonlocal page
+            nonlocal page, slowest
+            started = time.monotonic()
             page = self.metrics()
+            slowest = max(slowest, time.monotonic() - started)
             return bool(predicate(page))
 
         eventually(holds, timeout, what=f"{predicate!r} on /metrics of {self.name}")
-        return page
+        return page, slowest
 
     def is_ready(self) -> bool:
         """Whether `/readyz` is green; not if nobody serves it."""
