@@ -80,6 +80,7 @@ def _numbers() -> list[Panel]:
             "Chords whose body does not come.",
             (otherwise(now("celery_chord_stalled", where=WHERE), zero(KNOWN)), ""),
             look=TROUBLE,
+            alerts=["CeleryChordStalled"],
         ),
     ]
 
@@ -91,6 +92,7 @@ def _course() -> list[Panel]:
             "Each second; failed if one of their tasks did for good, abandoned if nothing was heard of them for a day.",
             (rate(ENDED, "outcome", WHERE), "{{outcome}}"),
             look=Look(unit=PER_SECOND, colours=colours.ENDINGS, stacked=True),
+            alerts=["CeleryWorkflowsAbandoned"],
         ),
         heat(
             "Duration",
@@ -159,6 +161,7 @@ def _parts() -> list[Panel]:
             (otherwise(now("celery_chord_waiting", where=WHERE), zero(KNOWN)), "waiting"),
             (otherwise(now("celery_chord_stalled", where=WHERE), zero(KNOWN)), "stalled"),
             look=Look(width=6, colours={"waiting": colours.NEUTRAL, "stalled": colours.BAD}),
+            alerts=["CeleryChordStalled"],
         ),
         graph(
             "Broken chords",
@@ -168,6 +171,7 @@ def _parts() -> list[Panel]:
                 "{{reason}}",
             ),
             look=Look(width=6),
+            alerts=["CeleryChordsBroken"],
         ),
         graph(
             "Items of maps",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import promql_parser as promql
 
 from celery_observe.compat import PEERS, Compat
-from celery_observe.fact import Cause, Exit, Outcome
+from celery_observe.fact import Cause, Ending, Exit, Outcome
 from celery_observe.metrics import CATALOGUE, Family, Kind
 
 Labels = frozenset[str]
@@ -22,7 +22,11 @@ TARGET: Labels = frozenset({"job", "instance", "pod", "broker"})
 # Of Prometheus itself, and of prometheus-client's collector of the process.
 NOT_OURS = dict.fromkeys(("up", "process_start_time_seconds", "process_cpu_seconds_total"), TARGET - {"broker"})
 
-VALUES: dict[str, Labels] = {"outcome": frozenset(Outcome), "cause": frozenset(Cause), "kind": frozenset(Exit)}
+VALUES: dict[str, Labels] = {
+    "outcome": frozenset(Outcome) | frozenset(Ending),
+    "cause": frozenset(Cause),
+    "kind": frozenset(Exit),
+}
 """The values of labels that have few, to find those that are misspelt."""
 
 _KEEPS_SERIES = {"topk", "bottomk"}

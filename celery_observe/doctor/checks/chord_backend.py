@@ -10,7 +10,12 @@ _CHORDS = {"celery.chord", "celery.chord_unlock"}
 _POLLED = "celery.chord_unlock"
 
 
-@checks("chord-backend", Severity.WARNING, metrics=("celery_chord_stalled", "celery_chord_errors_total"))
+@checks(
+    "chord-backend",
+    Severity.WARNING,
+    alerts=("CeleryChordStalled", "CeleryChordsBroken"),
+    metrics=("celery_chord_stalled", "celery_chord_errors_total"),
+)
 def chord_backend(evidence: Evidence) -> Verdicts:
     """The result back end cannot carry chords, or only by polling.
 

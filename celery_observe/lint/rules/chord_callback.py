@@ -87,7 +87,7 @@ def take_stock(shelves, options):
 
 @rule(
     Severity.CRITICAL,
-    alerts=("CeleryErrorBudgetBurn",),
+    alerts=("CeleryErrorBudgetBurn", "CeleryChordsBroken"),
     metrics=("celery_task_failures_total", "celery_workflow_outcomes_total", "celery_chord_waiting"),
 )
 def chord_callback(module: Module) -> Iterator[Hit]:
