@@ -319,6 +319,7 @@ def _hooks() -> list[Panel]:
                 "{{sink}} dropped: {{reason}}",
             ),
             look=Look(width=6, empty=none),
+            alerts=["CeleryAlertsNotDelivered"],
         ),
         graph(
             "Until delivered, p95",
