@@ -81,10 +81,9 @@ def asked(expression: str) -> Iterator[str]:
 def known() -> dict[str, promql.Labels]:
     """All that a board may ask: what rules may, with the label `cluster` of targets, and what Prometheus tells."""
     ours = {name: labels | {"cluster"} for name, labels in series().items()}
-    target = promql.TARGET | {"cluster"}
     scraped = dict.fromkeys(
         ("scrape_duration_seconds", "scrape_samples_scraped", "process_resident_memory_bytes", "process_open_fds"),
-        target,
+        promql.TARGET,
     )
-    alerts = target | {"alertname", "alertstate", "severity", "task", "queue", "worker", "entry"}
+    alerts = promql.TARGET | {"alertname", "alertstate", "severity", "task", "queue", "worker", "entry"}
     return ours | scraped | {"ALERTS": alerts}

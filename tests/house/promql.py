@@ -16,8 +16,8 @@ from celery_observe.metrics import CATALOGUE, Family, Kind
 
 Labels = frozenset[str]
 
-TARGET: Labels = frozenset({"job", "instance", "pod", "broker"})
-"""What Prometheus adds to each series of a target; `pod` by its discovery, `broker` by us where there are several."""
+TARGET: Labels = frozenset({"cluster", "job", "instance", "pod", "broker"})
+"""What Prometheus adds: `cluster` if its configuration says so, `pod` by discovery; `broker` is ours, of several."""
 
 # Of Prometheus itself, and of prometheus-client's collector of the process.
 NOT_OURS = dict.fromkeys(("up", "process_start_time_seconds", "process_cpu_seconds_total"), TARGET - {"broker"})

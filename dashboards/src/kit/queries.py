@@ -15,7 +15,7 @@ BAD = 'outcome=~"failed|expired|unregistered"'
 FINAL = 'outcome=~"succeeded|failed|expired|unregistered"'
 """Of attempts that ended for good, as error budgets count them."""
 
-_REPLICA = "on (job, instance, broker) instance:celery_observe_replica:bool"
+_REPLICA = "on (cluster, job, instance, broker) instance:celery_observe_replica:bool"
 
 
 def of(name: str, where: str = "") -> str:
