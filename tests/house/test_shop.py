@@ -54,6 +54,17 @@ def test_a_page_names_panels_that_there_are(page: Path) -> None:
     assert named or page == INDEX
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page != INDEX], ids=lambda page: page.stem)
+def test_a_page_names_the_alert_that_tells_of_trouble(page: Path) -> None:
+    """By a link into its runbook."""
+    named = re.search(r"^Alerts?: (.+(?:\n.+)*)", page.read_text(), flags=re.MULTILINE)
+
+    assert named
+    assert re.findall(r"\[(\w+)\]\(\.\./runbooks/\w+\.md#(\w+)\)", named[1])
+    for name, heading in re.findall(r"\[(\w+)\]\(\.\./runbooks/\w+\.md#(\w+)\)", named[1]):
+        assert heading == name.lower()
+
+
 def _headings(file: Path) -> set[str]:
     lines = re.findall(r"^#+ (.+)$", file.read_text(), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in lines}
