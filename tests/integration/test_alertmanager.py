@@ -28,7 +28,7 @@ def alert(name: str, *, resolved: bool = False, **labels: str) -> dict[str, Any]
     return {
         "labels": {"alertname": name, "severity": severity, "job": "celery", **labels},
         "annotations": {"summary": f"{name} it is"},
-        "startsAt": (ends - timedelta(hours=2)).isoformat(),
+        "startsAt": (ends - timedelta(hours=1)).isoformat(),
         "endsAt": ends.isoformat(),
     }
 
@@ -109,28 +109,34 @@ def test_each_alert_is_told_once_and_so_is_its_end(
 
 
 def test_what_is_about_one_queue_is_one_message(alertmanager: Alertmanager, webhook: Webhook) -> None:
-    """And what is about another queue is another."""
-    about = [alert("CeleryQueueGrowing", queue="mail"), alert("CeleryDeadLettersGrowing", queue="mail")]
+    """And what is about another queue, or the same in another cluster, is another."""
+    names = ("CeleryQueueGrowing", "CeleryDeadLettersGrowing")
 
-    alertmanager.tell(*about, alert("CeleryQueueGrowing", queue="pay"))
+    alertmanager.tell(
+        *(alert(name, cluster="eu", queue="mail") for name in names),
+        alert("CeleryQueueGrowing", cluster="eu", queue="pay"),
+        alert("CeleryQueueGrowing", cluster="us", queue="mail"),
+    )
 
-    eventually(lambda: len(webhook.calls) >= 2, what="two messages")
-    assert sorted(len(call.body["alerts"]) for call in webhook.calls) == [1, 2]
+    eventually(lambda: len(webhook.calls) >= 3, what="three messages")
+    assert sorted(len(call.body["alerts"]) for call in webhook.calls) == [1, 1, 2]
 
 
 def test_an_unreachable_broker_silences_the_rest(
     alertmanager: Alertmanager, told: Callable[[int], list[tuple[str, str, str]]]
 ) -> None:
-    """Of that broker; another's troubles are told."""
-    alertmanager.tell(alert("CeleryObserverBlind", broker="eu"))
-    told(1)
+    """Of that broker; the troubles of another, and of one of this name in another cluster, are told."""
+    alertmanager.tell(alert("CeleryObserverBlind", cluster="eu", broker="fast"))
+    first = told(1)
     alertmanager.tell(
-        alert("CeleryAllWorkersDown", broker="eu"),
-        alert("CeleryQueueGrowing", broker="eu", queue="mail"),
-        alert("CeleryQueueGrowing", broker="us", queue="mail"),
+        alert("CeleryAllWorkersDown", cluster="eu", broker="fast"),
+        alert("CeleryQueueGrowing", cluster="eu", broker="fast", queue="mail"),
+        alert("CeleryQueueGrowing", cluster="eu", broker="slow", queue="mail"),
+        alert("CeleryQueueGrowing", cluster="us", broker="fast", queue="mail"),
     )
 
-    assert told(2) == [("pager", "CeleryObserverBlind", "firing"), ("channel", "CeleryQueueGrowing", "firing")]
+    assert first == [("pager", "CeleryObserverBlind", "firing")]
+    assert told(3) == [*first, *[("channel", "CeleryQueueGrowing", "firing")] * 2]
     assert alertmanager.kept_back() == ["CeleryAllWorkersDown", "CeleryQueueGrowing"]
 
 
