@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route
 
 from conftest import require
 from services.browser import CHROMIUM, Shown, chromium
@@ -47,7 +47,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
-    """An exporter that has seen two workers, tasks that succeed and fail, and messages that nobody takes."""
+    """An exporter that has seen two workers, tasks that succeed and fail, a workflow, and messages that nobody takes."""
     folder = tmp_path_factory.mktemp("shop")
     with ExitStack() as stack:
         redis = stack.enter_context(Redis(folder))
@@ -60,6 +60,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
         other.say("worker-offline")
         page.wait_for(lambda now: now.total("celery_task_failures_total") == 3)
         page.wait_for(lambda now: now.total("celery_queue_waiting") == 5)
+        page.wait_for(lambda now: now.value("celery_workflow_open_tasks", root="orders.place") == 2)
         page.wait_for(lambda now: now.value("celery_worker_up", worker="celery@gone") == 0)
         yield page
 
@@ -74,6 +75,9 @@ def work(worker: ImitatedWorker, redis: Redis) -> None:
         worker.say("task-started", uuid=task)
         worker.say("task-failed", uuid=task, exception=f"ValueError('{SECRET}')", traceback=f"Traceback\n{SECRET}")
     worker.processed += 3
+    for task, above in (("orders.place", None), ("orders.pack", "orders.place")):
+        told = {"root_id": "orders.place", "parent_id": above, "queue": "celery", "routing_key": "celery"}
+        worker.say("task-sent", uuid=task, name=task, args="()", kwargs="{}", retries=0, **told)
     with redis.client() as client:
         client.sadd("_kombu.binding.abandoned", "abandoned\x06\x16\x06\x16abandoned")
         client.lpush("abandoned", *["{}"] * 5)
@@ -93,7 +97,7 @@ def opened(browser: Browser) -> Iterator[Callable[..., Shown]]:
 
 
 def test_a_newcomer_sees_their_system(shop: Exporter, opened: Callable[..., Shown]) -> None:
-    """Throughput, queues, workers, slow and failing tasks, alerts, and whether that can be believed."""
+    """Throughput, queues, workers, slow and failing tasks, workflows, alerts, and whether that can be believed."""
     shown = opened(shop)
     shown.wait_until("document.querySelectorAll('#workers tbody tr').length === 2")
 
@@ -103,8 +107,26 @@ def test_a_newcomer_sees_their_system(shop: Exporter, opened: Callable[..., Show
     assert "gone" in shown.text("#workers")
     assert "orders.validate" in shown.text("#slowest")
     assert re.search(rf"{re.escape(LONG)}\s+ValueError\s+3\s", shown.text("#failing"))
+    assert re.search(r"orders\.place\s+1\s+2\s", shown.text("#workflows"))
     assert "shipping-fails" in shown.text("#attention")
     assert "redis" in shown.text("#plugins")
+    assert shown.said == []
+
+
+def test_a_worker_that_does_nothing_is_marked(shop: Exporter, opened: Callable[..., Shown]) -> None:
+    """In the list of workers and at their number; what the exporter answers is changed on its way."""
+    shown = opened(shop)
+
+    def change(route: Route) -> None:
+        answer = route.fetch()
+        said = answer.json()
+        said["workers"] = [worker | {"up": True, "stalled": True} for worker in said["workers"]]
+        route.fulfill(response=answer, json=said)
+
+    shown.page.route("**/overview", change)
+    shown.wait_for_text("#workers", "stalled")
+    shown.wait_for_text("#tiles", "2 stalled")
+
     assert shown.said == []
 
 
