@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from services.endings import ENDINGS, run_everything
 from services.exporter import Exporter, Samples
 from services.peers import CeleryExporter, Families, Flower, Peer
+from services.prometheus import Prometheus
 from services.redis import Redis
 from services.waiting import eventually
 from services.worker import Worker
@@ -30,6 +31,27 @@ OURS = frozenset({"task", "queue", "worker"})
 """Labels of ours that stand beside those of celery-exporter where a name is the same."""
 SHARED = {"celery_task_received", "celery_task_started", "celery_worker_up"}
 """The families of which that is so."""
+
+FAILURES = 'sum by (name, queue_name) (increase(celery_task_failed_total{of="it",queue_name!="None"}[5m]))'
+SUCCESSES = 'sum by (name, queue_name) (increase(celery_task_succeeded_total{of="it",queue_name!="None"}[5m]))'
+MIXIN = {
+    "fails too often": f"{FAILURES} / ({FAILURES} + {SUCCESSES}) * 100 > 5",
+    "succeeds": f"{SUCCESSES} / ({FAILURES} + {SUCCESSES}) > 0",
+    "why it fails": "topk(10, sum by (name, exception) "
+    '(increase(celery_task_failed_total{of="it",exception!=""}[5m])) > 0)',
+    "taken": 'sum by (name, queue_name) (increase(celery_task_received_total{of="it"}[5m])) > 0',
+    "begun": 'sum by (name, queue_name) (increase(celery_task_started_total{of="it"}[5m])) > 0',
+    "how long it takes": "histogram_quantile(0.95, sum by (name, queue_name, le) "
+    '(rate(celery_task_runtime_bucket{of="it"}[5m]))) > 0',
+    "too many wait": 'sum by (queue_name) (celery_queue_length{of="it",queue_name!="backlog"}) > 2',
+    "workers": 'sum(celery_worker_up{of="it"})',
+    "busy": 'sum by (hostname) (celery_worker_tasks_active{of="it"})',
+    "processes": 'sum by (queue_name) (celery_active_process_count{of="it",queue_name="celery"})',
+    "under way": 'celery_task_received_total{of="it",name="say"} - on (name, hostname, queue_name) '
+    'celery_task_succeeded_total{of="it",name="say"}',
+}
+"""What alerts and dashboards ask of celery-exporter, in the way of its mixin, where both are right."""
+DOWN = 'celery_worker_up{of="it"} == 0'
 
 Place = tuple[str, frozenset[tuple[str, str]]]
 """The name of a sample and its labels."""
@@ -56,7 +78,7 @@ def stage(
     """All of them, once they have seen all."""
     url = redis_server.url
     celery_exporter = processes.enter_context(
-        CeleryExporter(tmp_path, url, "--generic-hostname-task-sent-metric", "--queues", "backlog")
+        CeleryExporter(tmp_path, url, "--generic-hostname-task-sent-metric", "--queues", "backlog,plain")
     )
     flower = processes.enter_context(Flower(tmp_path, url))
     ours = exporter(url, arguments=COMPAT)
@@ -66,6 +88,8 @@ def stage(
     run_everything(worker, ours)
     for priority in (0, 0, 9, 9, 9):
         worker.send("add", 1, 1, queue="backlog", priority=priority)
+    for _ in range(3):
+        worker.send("add", 1, 1, queue="plain")
     ours.wait_for(lambda samples: samples.total("celery_task_outcomes_total") == sum(ENDINGS.values()), 60.0)
     return Stage(ours, celery_exporter, flower, worker)
 
@@ -145,10 +169,59 @@ def of_queue(family: str, queue: str) -> Place:
     return family, frozenset({("queue_name", queue)})
 
 
-def test_who_is_stood_in_for_says_the_same(stage: Stage) -> None:
+def answers(prometheus: Prometheus, job: str, expression: str) -> Table:
+    """What an expression yields of one of both, by the labels that both have."""
+    found = prometheus.query(expression.replace('of="it"', f'job="{job}"'))
+    beside = OURS | {"__name__", "job", "instance"}
+    return {
+        ("", frozenset((name, text) for name, text in labels.items() if name not in beside)): v for labels, v in found
+    }
+
+
+def asks_both(stage: Stage, start_prometheus: Callable[..., Prometheus]) -> None:
+    """Hold that expressions of dashboards and rules yield the same of both, and that they yield something.
+
+    A task that is called wrongly fails: `add` does both. Counters have to be seen before they rise. celery-exporter
+    asks its workers whenever it is scraped, which takes seconds. `increase` guesses what was before the first scrape.
+    """
+    stage.worker.send("add")
+    observed = start_prometheus({"ours": [stage.ours.port], "theirs": [stage.celery_exporter.port]}, every="3s")
+    seen = 'count(count_over_time(celery_task_failed_total{name="add",exception="TypeError"}[5m]) > 1)'
+    eventually(lambda: [count for _, count in observed.query(seen)] == [2], 60.0, what="both have been scraped")
+    for _ in range(3):
+        stage.worker.send("add", 1, 2)
+    stage.worker.send("add")
+    stage.worker.send("fail")
+
+    def differ() -> dict[str, tuple[Table, Table]]:
+        pairs = {
+            name: (answers(observed, "ours", text), answers(observed, "theirs", text)) for name, text in MIXIN.items()
+        }
+        return {name: pair for name, pair in pairs.items() if not pair[0] or pair[0] != pytest.approx(pair[1], rel=0.3)}
+
+    with suppress(AssertionError):  # said below, by name
+        eventually(lambda: not differ(), 60.0)
+    assert differ() == {}
+    share = answers(observed, "ours", MIXIN["fails too often"])
+    assert share == {of(name="add"): pytest.approx(25, rel=0.1), of(name="fail"): pytest.approx(100, rel=0.1)}
+    assert answers(observed, "ours", MIXIN["under way"].replace("on (name, hostname, queue_name)", "")) == {}
+
+    stage.worker.stop()
+
+    for job in ("ours", "theirs"):
+        eventually(lambda: len(answers(observed, job, DOWN)) == 1, 30.0)  # noqa: B023 - it is asked at once
+
+
+def of(name: str) -> Place:
+    """The place of what is said of a task."""
+    return "", frozenset({("name", name), ("queue_name", "celery")})
+
+
+def test_who_is_stood_in_for_says_the_same(stage: Stage, prometheus: Callable[..., Prometheus]) -> None:
     """Same families, types and labels; other values where a failure is told twice, or by a wrapper's name, or is none.
 
-    And where a queue has priorities; and of consumers celery-exporter tells on RabbitMQ only.
+    And where a queue has priorities; and of consumers celery-exporter tells on RabbitMQ only. So expressions of its
+    dashboards and rules go on.
     """
 
     def failures(task: str) -> Place:
@@ -179,6 +252,7 @@ def test_who_is_stood_in_for_says_the_same(stage: Stage) -> None:
         wrong={failures("hard_limit"): 2, failures("reject"): 1},
         right={failures("hard_limit"): 1},
     )
+    asks_both(stage, prometheus)
 
 
 def test_two_workers_on_a_host_are_two(

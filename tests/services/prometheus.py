@@ -56,7 +56,7 @@ class _Asked(Process):
 
 
 class Prometheus(_Asked):
-    """A Prometheus that scrapes, and evaluates rules, every half second.
+    """A Prometheus that scrapes, and evaluates rules, every half second unless told otherwise.
 
     Args:
         folder: for its configuration, data and log.
@@ -65,6 +65,7 @@ class Prometheus(_Asked):
         alertmanager: the port of the one to tell.
         features: what is to be enabled.
         remote_write: whether it takes what is written to it.
+        every: how often it scrapes, and how long it waits for an answer, as Prometheus writes it.
     """
 
     def __init__(
@@ -76,10 +77,11 @@ class Prometheus(_Asked):
         features: Iterable[str] = (),
         *,
         remote_write: bool = False,
+        every: str = "500ms",
     ) -> None:
         self.port = free_port()
         file = folder / f"prometheus-{self.port}.yml"
-        file.write_text(yaml.safe_dump(_configuration(jobs, rules, alertmanager)))
+        file.write_text(yaml.safe_dump(_configuration(jobs, rules, alertmanager, every)))
         command = ["prometheus", f"--config.file={file}", f"--web.listen-address={LOOPBACK}:{self.port}"]
         command += [f"--storage.tsdb.path={folder / f'prometheus-{self.port}'}", "--rules.alert.resend-delay=1s"]
         if remote_write:
@@ -110,7 +112,7 @@ class Prometheus(_Asked):
 
 
 def _configuration(
-    jobs: Mapping[str, Iterable[int]], rules: Iterable[Path], alertmanager: int | None
+    jobs: Mapping[str, Iterable[int]], rules: Iterable[Path], alertmanager: int | None, every: str
 ) -> dict[str, Any]:
     scrapes = [
         {"job_name": job, "static_configs": [{"targets": [f"{LOOPBACK}:{port}" for port in ports]}]}
@@ -118,7 +120,7 @@ def _configuration(
     ]
     told = [{"static_configs": [{"targets": [f"{LOOPBACK}:{alertmanager}"]}]}] if alertmanager else []
     return {
-        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
+        "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": "500ms"},
         "scrape_configs": scrapes,
         "rule_files": [str(file) for file in rules],
         "alerting": {"alertmanagers": told},
