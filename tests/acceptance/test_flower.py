@@ -59,6 +59,8 @@ def test_neither_takes_the_others_events(
     assert overview["flower"] == flower.url
     for path in (f"/task/{failed}", f"/worker/{quote(worker.node, safe='')}", "/tasks?name=fail&state=FAILURE"):
         assert flower.get(path)[0] == 200, path
+    assert failed in flower.get(f"/task/{failed}")[1]
+    assert [*flower.tasks(taskname="fail", state="FAILURE")] == [failed]
     assert flower.get("/tasks", login="admin:guess")[0] == 401
 
     flower.restart()

@@ -47,7 +47,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
-    """An exporter that has seen two workers, tasks that succeed and fail, a workflow, and messages that nobody takes."""
+    """An exporter that has seen two workers, tasks that end, a workflow, and messages that nobody takes."""
     folder = tmp_path_factory.mktemp("shop")
     with ExitStack() as stack:
         redis = stack.enter_context(Redis(folder))

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from services.ports import LOOPBACK, free_port
 from services.process import Process
@@ -47,9 +48,9 @@ class Flower(Process):
             with error:
                 return error.code, error.read().decode()
 
-    def tasks(self) -> dict[str, Any]:
-        """What it knows of tasks, by id."""
-        status, body = self.get("/api/tasks?limit=1000")
+    def tasks(self, **which: str) -> dict[str, Any]:
+        """What it knows of tasks, by id: of all, or of those of a `taskname`, in a `state`."""
+        status, body = self.get(f"/api/tasks?{urlencode({'limit': 1000, **which})}")
         assert status == 200, body
         return dict(json.loads(body))
 
