@@ -121,6 +121,7 @@ class Monitoring(msgspec.Struct, frozen=True):
                 listen.format(LOOPBACK, self.prometheus_port),
                 f"--storage.tsdb.path={folder / 'prometheus'}",
                 "--storage.tsdb.retention.time=6h",
+                "--enable-feature=exemplar-storage",  # they lead from a histogram to traces
             ],
         }
 

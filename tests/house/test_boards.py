@@ -151,6 +151,17 @@ def test_alerts_are_marked_on_every_board(board: Path) -> None:
     assert annotation["enable"]
 
 
+def test_durations_of_tasks_lead_to_traces() -> None:
+    """The heatmap and the quantiles of one task ask for exemplars, as all that draws its histogram over time does."""
+    targets = [(panel, target) for board in BOARDS for panel in panels(board) for target in panel["targets"]]
+    drawn = [each for each in targets if "celery_task_runtime_seconds_bucket" in each[1]["expr"] and each[1]["range"]]
+
+    assert [panel["title"] for panel, target in drawn if not target.get("exemplar")] == []
+    assert {("heatmap", False), ("timeseries", True)} <= {
+        (panel["type"], "histogram_quantile" in target["expr"]) for panel, target in drawn
+    }
+
+
 def test_alerts_lead_to_boards_that_there_are() -> None:
     """By uid, and with a variable that the board has."""
     boards = {content(board)["uid"]: board for board in BOARDS}
