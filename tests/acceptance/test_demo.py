@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from celery_observe.demo.around import HOW_TO_GET
 from conftest import require
 from services.demo import READY, Demo
 from services.ports import LOOPBACK, free_port
@@ -42,7 +43,7 @@ StartDemo = Callable[..., Demo]
 @pytest.fixture
 def start_demo(processes: ExitStack, tmp_path: Path) -> StartDemo:
     """Start demos."""
-    return lambda *options: processes.enter_context(Demo(tmp_path, *options))
+    return lambda *options, **more: processes.enter_context(Demo(tmp_path, *options, **more))
 
 
 def test_a_run_of_set_length_shows_every_kind_of_outcome_and_accounts_for_every_task(
@@ -82,6 +83,7 @@ def test_what_stands_around_it_comes_and_goes_with_it(start_demo: StartDemo) -> 
     eventually(lambda: scraped(demo) == {demo.metrics_port, demo.sidecar_port}, 40.0, what="both are scraped")
     rules = {rule["name"] for group in asked(demo, "rules")["groups"] for rule in group["rules"]}
     assert {"CeleryErrorBudgetBurn", "CeleryQueueWithoutConsumers", "celery_observe:links"} <= rules
+    assert asked(demo, "status/flags")["enable-feature"] == "exemplar-storage"
     assert asked(demo, "alertmanagers")["activeAlertmanagers"][0]["url"].startswith(demo.alertmanager_url)
     eventually(lambda: len(json.loads(got(f"{url}/api/workers", login))) == 3, 40.0, what="Flower sees three workers")
     with pytest.raises(urllib.error.HTTPError, match="401"):
@@ -214,16 +216,33 @@ def test_a_port_that_was_asked_for_is_not_replaced(start_demo: StartDemo) -> Non
     assert demo.family == {}
 
 
-def test_a_given_broker_is_used_and_left_running(start_demo: StartDemo, start_redis: Callable[..., Redis]) -> None:
-    """The demo plays on any broker that is free for it."""
+def test_what_there_is_is_used_and_what_there_is_not_is_named(
+    start_demo: StartDemo, start_redis: Callable[..., Redis], tmp_path: Path
+) -> None:
+    """A broker, which is left running, and the browser of who sits at a terminal; how to get Prometheus is said."""
     redis = start_redis()
-    demo = start_demo("--port", "0", "--duration", "3", "--broker", redis.url)
+    env = at_desk(tmp_path)
+    demo = start_demo("--port", "0", "--duration", "3", "--broker", redis.url, env=env, at_terminal=True)
 
     assert demo.wait(timeout=60) == 0, demo.output
 
-    assert "all accounted for" in demo.summary[-1]
+    assert "all accounted for" in demo.output
+    assert f"prometheus {HOW_TO_GET}" in demo.output
+    assert (tmp_path / "opened").read_text() == demo.page_url
     assert demo.family == {}
     assert redis.running
+
+
+def at_desk(folder: Path) -> dict[str, str]:
+    """What somebody has in the environment who has a display, a browser that notes what it opens, and few programs."""
+    browser, programs = folder / "browser", folder / "programs"
+    browser.write_text(f"#!/bin/sh\nprintf %s \"$1\" > '{folder}/opened'\n")
+    browser.chmod(0o755)
+    programs.mkdir()
+    if setpriv := shutil.which("setpriv"):  # with which a test starts it
+        (programs / "setpriv").symlink_to(setpriv)
+    here = {"DISPLAY": ":0", "CI": "", "SSH_CONNECTION": ""}
+    return {"PATH": str(programs), "BROWSER": str(browser), **here}
 
 
 def test_rabbitmq_will_do_as_well(start_demo: StartDemo, rabbitmq_url: str) -> None:

@@ -53,13 +53,24 @@ def is_closed(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) != 0
 
 
+_SIZED = "import os, sys, termios; termios.tcsetwinsize(1, (40, 120)); os.execv(sys.argv[1], sys.argv[1:])"
+AT_TERMINAL = f"""\
+import os, pty, sys
+sys.exit(os.waitstatus_to_exitcode(pty.spawn([sys.executable, "-c", {_SIZED!r}, *sys.argv[1:]])))
+"""
+"""Runs a command at a terminal of its own, of 40 lines, of which it prints all."""
+
+
 class Demo(Process):
     """A demo in a folder that has nothing to do with it; whatever a failing test leaves of it is killed."""
 
-    def __init__(self, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *options: str, env: Mapping[str, str] | None = None, at_terminal: bool = False
+    ) -> None:
         self.mark = uuid.uuid4().hex
         self._groups: set[int] = set()
         command = [sys.executable, "-m", "celery_observe", "demo", *options]
+        command = [sys.executable, "-c", AT_TERMINAL, *command] if at_terminal else command
         super().__init__("demo", command, folder, env={**MISLEADING, **(env or {}), MARK: self.mark})
 
     def wait_output(self, text: str, timeout: float = 120.0) -> None:
