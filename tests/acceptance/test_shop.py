@@ -26,6 +26,8 @@ from services.webhook import Webhook
 pytestmark = [pytest.mark.workers, pytest.mark.xdist_group("demo"), pytest.mark.timeout(300)]
 
 LOOK_BACK = "[10m:1s]"
+NEVER = " == 0"
+"""How a claim ends that something has not happened: it is held of the whole run."""
 WITHIN = 60.0
 """Seconds: every kind of order comes every nine."""
 
@@ -56,6 +58,12 @@ NOT_TOLD = {"Redis": MANAGED[:4], "RabbitMQ": (*MANAGED, "queues: Scheduled", "q
 def missing(prometheus: Prometheus, awaited: list[Claim]) -> list[Claim]:
     """Those that have not been true at any moment."""
     return [claim for claim in awaited if not prometheus.query(f"count_over_time(({claim.expression}){LOOK_BACK})")]
+
+
+def broken(prometheus: Prometheus, claimed: list[Claim]) -> list[Claim]:
+    """Those that say that something is never there, and yet there was a moment at which it was."""
+    never = ((claim, claim.expression.removesuffix(NEVER)) for claim in claimed if claim.expression.endswith(NEVER))
+    return [claim for claim, what in never if prometheus.query(f"max_over_time(({what}){LOOK_BACK}) != 0")]
 
 
 def expected(broker: str) -> list[Query]:
@@ -97,7 +105,8 @@ def proves(demo: Demo, prometheus: Callable[..., Prometheus], broker: str) -> No
     """Hold that all that is claimed of a broker comes true, and that every panel has something to draw."""
     demo.wait_output(READY, timeout=90)
     observed = prometheus({"shop": [demo.metrics_port, demo.sidecar_port]}, rules=RULE_FILES)
-    awaited = [claim for claim in claims() if claim.broker in {EVERYWHERE, broker}]
+    claimed = [claim for claim in claims() if claim.broker in {EVERYWHERE, broker}]
+    awaited = list(claimed)
 
     def all_are_true() -> bool:
         awaited[:] = missing(observed, awaited)
@@ -107,6 +116,7 @@ def proves(demo: Demo, prometheus: Callable[..., Prometheus], broker: str) -> No
         eventually(all_are_true, WITHIN)
     assert list(map(str, awaited)) == []
     draws(observed, expected(broker))
+    assert list(map(str, broken(observed, claimed))) == []
 
 
 def unseen(traces: OtlpReceiver, awaited: list[SpanClaim]) -> list[SpanClaim]:
