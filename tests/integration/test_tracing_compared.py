@@ -154,7 +154,7 @@ def test_children_that_are_recycled_lose_spans_with_them(
     assert told[THEIRS] < 10
 
 
-@pytest.mark.parametrize("pool", ["threads", "gevent"])
+@pytest.mark.parametrize("pool", ["threads", "gevent", "eventlet"])
 def test_nothing_is_told_of_other_pools_with_them(
     redis_server: Redis, processes: ExitStack, tmp_path: Path, pool: str
 ) -> None:
