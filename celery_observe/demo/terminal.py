@@ -34,18 +34,21 @@ class Terminal:
             self.say(f"{elapsed:3.0f} s  {status(summary)}")
 
     def finish(self, summary: Summary, elapsed: float) -> None:
-        """Show how things stood in the end."""
+        """Show how things stood in the end: all of it, which is not written over and may scroll."""
         lines = [f"after {elapsed:.0f} s", *table(summary)]
         if self.live:
-            self._draw(lines)
+            self._write_over(lines)
         else:
             self.say("\n".join(["", *lines]))
 
     def _draw(self, lines: list[str]) -> None:
-        """Write over what was drawn before; at once, not to flicker, and cut, not to scroll."""
+        """Write over what was drawn before, cut, not to scroll."""
         size = os.get_terminal_size(self._out.fileno())
-        visible = [line[: size.columns - 1] for line in lines[: size.lines - 1]]
+        self._write_over([line[: size.columns - 1] for line in lines[: size.lines - 1]])
+
+    def _write_over(self, lines: list[str]) -> None:
+        """Write over what was drawn before; at once, not to flicker."""
         up = f"\x1b[{self._drawn}F" if self._drawn else ""
-        self._out.write(up + "".join(f"{line}\x1b[K\n" for line in visible) + "\x1b[J")
+        self._out.write(up + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
         self._out.flush()
-        self._drawn = len(visible)
+        self._drawn = len(lines)

@@ -10,7 +10,7 @@ from typing import TextIO
 
 import pytest
 
-from celery_observe.demo.summary import summarise
+from celery_observe.demo.summary import summarise, table
 from celery_observe.demo.terminal import Terminal
 
 SUMMARY = summarise("", "", load=0)
@@ -59,3 +59,17 @@ def test_on_a_terminal_the_table_is_written_over_the_last_one(screen: tuple[int,
     assert first.count("\n") == 11
     assert second.startswith("\x1b[11F2 s")
     assert max(len(line.removesuffix("\x1b[K\r")) for line in first.split("\n")) < 60
+
+
+def test_the_end_is_not_cut_on_a_small_terminal(screen: tuple[int, TextIO]) -> None:
+    """Its last line says whether all tasks are accounted for."""
+    outer, stream = screen
+    terminal = Terminal(stream)
+
+    terminal.show(SUMMARY, 1.0)
+    os.read(outer, 65536)
+    terminal.finish(SUMMARY, 2.0)
+    end = os.read(outer, 65536).decode()
+
+    assert end.startswith("\x1b[11Fafter 2 s")
+    assert all(line in end for line in table(SUMMARY))
