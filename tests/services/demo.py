@@ -162,7 +162,7 @@ class Demo(Process):
         # A process that is being ended has no command line any more when it closes its sockets.
         for port in (self.metrics_port, self.broker_port):
             eventually(partial(is_closed, port), what=f"port {port} is closed")
-        assert not self.logs.exists()
+        eventually(lambda: not self.logs.exists(), what="its folder is gone")
 
     def __exit__(self, *exception: object) -> None:
         """Kill all of its processes that there are."""

@@ -49,7 +49,7 @@ class Instrumented(Served, Worker):
         """Wait until it consumes and, unless it has a sidecar, serves that it does."""
         super().wait_ready()
         if self.serves:
-            eventually(self.is_ready, 15.0, what=f"{self.name} is ready")
+            eventually(self.is_ready, 60.0, what=f"{self.name} is ready")
 
 
 class Sidecar(Served, Process):
