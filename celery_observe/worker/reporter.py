@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 import mmap
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ class Reporter:
         # Not the class of the module `socket`: gevent and eventlet replace that by one that may switch greenlets.
         self._socket: _socket.socket | None = None
         self._retry_at = 0.0
+        self._tried_by = 0
+        """The process that tried last: a child has its own first try."""
         self.switch = mmap.mmap(-1, 1)
         """One page that all children share: not zero while reports are turned off."""
 
@@ -115,9 +118,10 @@ class Reporter:
         return False
 
     def _connect(self) -> _socket.socket | None:
-        if self._path is None or time.monotonic() < self._retry_at:
+        pid = os.getpid()
+        if self._path is None or (pid == self._tried_by and time.monotonic() < self._retry_at):
             return None
-        self._retry_at = time.monotonic() + _RETRY
+        self._retry_at, self._tried_by = time.monotonic() + _RETRY, pid
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         try:
             sock.settimeout(0)
