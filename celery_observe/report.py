@@ -30,6 +30,8 @@ _Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 MAX_BYTES = 256 * 1024
 """A datagram above this many bytes is cut."""
+MAX_WAITING_BYTES = 4 * 1024 * 1024
+"""Bytes of reports that may wait to be read; the kernel grants no more than ``net.core.wmem_max`` twice."""
 LISTED_AT_ONCE = 200
 """Running tasks, or kinds of messages, that one report names."""
 

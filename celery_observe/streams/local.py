@@ -16,14 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from celery_observe.errors import StreamError
-from celery_observe.report import MAX_BYTES
+from celery_observe.report import MAX_BYTES, MAX_WAITING_BYTES
 
 MAX_CONNECTIONS = 1024
 BACKLOG = 512
 GATHER = 0.1
 """Seconds to wait for more once something has come: a busy worker wakes this thread ten times a second at most."""
-BUFFER = 4 * 1024 * 1024
-"""Bytes of reports that may wait to be read; the kernel grants no more than ``net.core.wmem_max`` twice."""
 _TAKEN_AT_ONCE = 4096
 """Reports read from one connection before the next gets its turn."""
 # recv(2) as `socket.recv` calls it, but without giving up the interpreter's lock: beside a busy main thread each call
@@ -40,7 +38,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
     reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     reading.settimeout(0)
     writing.settimeout(0)
-    writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+    writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_WAITING_BYTES)
     return reading, writing
 
 
@@ -107,13 +105,15 @@ class LocalStream:
         return [sock for sock in found if isinstance(sock, socket.socket) and sock not in ours]
 
     def _accept(self, listening: socket.socket, selector: selectors.BaseSelector) -> None:
+        """Let in all that knock: a pool's children do so together, and what they send waits until then."""
         with suppress(BlockingIOError, ConnectionAbortedError):
-            peer, _ = listening.accept()
-            if len(selector.get_map()) > MAX_CONNECTIONS:
-                peer.close()
-                return
-            peer.settimeout(0)
-            selector.register(peer, selectors.EVENT_READ)
+            for _ in range(BACKLOG):
+                peer, _ = listening.accept()
+                if len(selector.get_map()) > MAX_CONNECTIONS:
+                    peer.close()
+                    continue
+                peer.settimeout(0)
+                selector.register(peer, selectors.EVENT_READ)
 
     def _drain(self, peer: socket.socket, bodies: list[bytes]) -> None:
         """Take what has arrived on one connection, and close it if its process has gone."""

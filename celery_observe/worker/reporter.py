@@ -12,7 +12,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from celery_observe.report import AnyReport, Loss, encode
+from celery_observe.report import MAX_WAITING_BYTES, AnyReport, Loss, encode
 
 if TYPE_CHECKING:
     import socket
@@ -61,9 +61,10 @@ class Reporter:
         self._socket = _socket.socket(fileno=sock.detach())
 
     def connect_to(self, path: str) -> None:
-        """Report to the sidecar that listens at this address, whether it is there yet or not."""
-        self._path, self._socket = path, None
-        self._connect()
+        """Report to the sidecar that listens at this address, whether it is there yet or not; or go on to."""
+        if self._socket is None or path != self._path:
+            self._path, self._socket, self._retry_at = path, None, 0.0
+            self._connect()
 
     def forget(self) -> None:
         """Give up what was inherited, without closing it: its number may be that of another file by now."""
@@ -125,6 +126,7 @@ class Reporter:
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         try:
             sock.settimeout(0)
+            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, MAX_WAITING_BYTES)
             sock.connect(self._path)
         except OSError:
             sock.close()

@@ -411,6 +411,7 @@ def test_workers_report_to_a_sidecar(start: Start, sidecar: tuple[Sidecar, str],
         workers[0].send("add", 1, 2)
     page.wait_for(lambda samples: outcome(samples, "add", "succeeded") == 10)
     page.wait_for(lambda samples: samples.total("celery_worker_up") == 2)
+    assert page.metrics().total("celery_observe_reports_dropped_total") == 0
 
     page.kill()
     workers[0].send("add", 1, 2)

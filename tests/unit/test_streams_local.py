@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -83,6 +83,16 @@ def test_several_processes_report_to_one_address(listening: LocalStream, address
         three.send(b"3")
 
         assert sorted(drained(listening) + drained(listening)) == [b"1", b"2", b"3"]
+
+
+def test_all_that_knock_together_are_let_in_together(listening: LocalStream, address: str) -> None:
+    """As the children of a pool do: what each sends waits in its own buffer until it is."""
+    with ExitStack() as children:
+        for number in range(50):
+            children.enter_context(connected(address)).send(b"%d" % number)
+
+        assert listening.read(0.0) == []
+        assert sorted(listening.read(0.0), key=int) == [b"%d" % number for number in range(50)]
 
 
 def test_processes_of_other_users_may_report(listening: LocalStream, address: str) -> None:

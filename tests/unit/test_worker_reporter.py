@@ -141,6 +141,23 @@ def test_a_sidecar_may_come_later_and_go_and_come_again(tmp_path: Path, monkeypa
     assert reporter.dropped == 1
 
 
+def test_a_process_that_is_told_twice_keeps_its_connection(tmp_path: Path) -> None:
+    """As a worker's is: by ``instrument()``, then by its own start, before its pool forks."""
+    path = os.path.relpath(tmp_path / "s")
+    sidecar = LocalStream(path)
+    sidecar.open()
+    reporter = Reporter()
+    reporter.connect_to(path)
+
+    reporter.connect_to(path)
+    reporter.send(REPORT)
+    told = [report for _ in range(2) for body in sidecar.read(0.0) for report in decode(body, print)]
+    sidecar.close()
+    reporter.close()
+
+    assert (told, reporter.dropped) == ([REPORT], 0)
+
+
 def test_what_was_inherited_can_be_forgotten_without_closing_it(reading: tuple[Reporter, socket.socket]) -> None:
     """Its number may stand for another file by now."""
     reporter, reader = reading
