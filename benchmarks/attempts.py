@@ -86,7 +86,6 @@ def _request() -> dict[str, Any]:
         "hostname": "worker@host",
         "is_eager": False,
         "celery_observe_published": now - 0.1,
-        "celery_observe_first_published": now - 0.1,
         "celery_observe_received": now - 0.05,
         "traceparent": TRACEPARENT,
     }

@@ -268,7 +268,8 @@ class Journal:
             runtime = on_one_host(report.started, report.timestamp)
         total = None
         if report.outcome not in _NOT_FINAL and not report.requeued:
-            total = between_hosts(report.first_published, report.timestamp)
+            first = report.first_published if report.retries else report.published
+            total = between_hosts(first, report.timestamp)
         end = Ended(task, queue, worker, report.outcome, runtime, total, report.trace_id)
         self._emit(end)
         if report.entry is not None:

@@ -83,7 +83,7 @@ class Execution(Report, tag="executed"):
     runtime: _Time | None = None
     published: _Time | None = None
     first_published: _Time | None = None
-    """Of the first attempt."""
+    """That of the first attempt; of retries only."""
     received: _Time | None = None
     eta: _Name | None = None
     requeued: bool = False

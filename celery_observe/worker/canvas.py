@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _MOST = 20
 """Ids of a body that are told: one would do, but a group is published in any order."""
 _MAPS = frozenset({"celery.map", "celery.starmap"})
+TELLING = _MAPS | {CHORD_UNLOCK}
+"""Tasks of Celery's own whose arguments say something of others."""
 _SAYINGS = (
     ("Dependency ", Stall.HEADER_FAILED),
     ("GroupResult ", Stall.RESULT_EXPIRED),
@@ -82,7 +84,7 @@ def _first_ids(signature: Any) -> list[str]:
 
 def complete(report: Execution, task: Any, fields: Mapping[str, Any]) -> None:
     """Add to the report of an end what the message of the task says of others."""
-    place = report.canvas = canvas_of(fields)
+    place = report.canvas
     if place is not None and place.chord is not None:
         place.chord.expires = _seconds(task.app.conf)
     if task.name == CHORD_UNLOCK:

@@ -15,7 +15,7 @@ from celery.worker import state
 
 from celery_observe.report import LISTED_AT_ONCE, Beat, Limit, Listing, Reception, Running
 from celery_observe.worker.canvas import canvas_of
-from celery_observe.worker.consumer import arrivals
+from celery_observe.worker.consumer import arrivals, forget_gone
 from celery_observe.worker.headers import PUBLISHED, RECEIVED
 from celery_observe.worker.queues import queue_names
 
@@ -32,6 +32,7 @@ T = TypeVar("T")
 def census(worker: Any, pulse: Pulse, children: Children, *, leaving: bool = False) -> Iterator[AnyReport]:
     """Yield what is to be reported of a ``WorkController``: what it took, what it executes, and then itself."""
     now = time.time()
+    forget_gone()
     for kinds in _parts(arrivals()):
         yield Reception(now, worker.hostname, kinds)
     active = [request for reference in tuple(state.active_requests.data) if (request := reference()) is not None]

@@ -28,38 +28,34 @@ if TYPE_CHECKING:
     from celery_observe.cause import Failure
     from celery_observe.fact import Canvas, Detail
 
-_requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+_requests: dict[str, weakref.ref[Any]] = {}
 """The requests that this worker holds, by task id: Celery forgets one before it tells of its failure."""
-
 
 _REJECTS = "_celery_observe_rejects"
 """Whether the task itself has rejected its message."""
 
-_arrived: deque[tuple[str, str | None, int | None, bool]] = deque()
-"""The messages that were taken and not told of yet: task, queue, priority, whether redelivered."""
+_arrived: deque[tuple[str, dict[str, Any]]] = deque()
+"""The messages that were taken and not told of yet: task and ``delivery_info``."""
 
 
 def received(request: Any, sender: Any = None, **_: Any) -> None:
     """Remember a message for a task, and when it came; tell of it at once if it belongs to a workflow."""
     fields = request.request_dict
     now = fields[RECEIVED] = time.time()
-    _requests[request.id] = request
-    canvas = canvas_of(fields)
+    _requests[fields["id"]] = weakref.ref(request)
+    canvas, task = canvas_of(fields), request.task
     if canvas is not None:
         _place(request, fields, canvas, now)
-    if sender is not None and sender.task_buckets[request.task.name]:
+    if sender is not None and sender.task_buckets[task.name]:
         watch_release(request)
-    if request.task.acks_late:
+    if task.acks_late:
         _watch_rejection(request)
         if tracing.spans is not None:
             _watch_failure(request)
-    if len(_arrived) >= MOST_ARRIVALS:
+    if len(_arrived) < MOST_ARRIVALS:
+        _arrived.append((fields.get("shadow") or fields["task"], fields["delivery_info"]))
+    else:
         reporter.dropped += 1
-        return
-    info = request.delivery_info
-    priority = info.get("priority")
-    octet = priority if isinstance(priority, int) and 0 <= priority <= 255 else None  # noqa: PLR2004 - an octet
-    _arrived.append((request.name, queue_names.of(info), octet, bool(info.get("redelivered"))))
 
 
 def _place(request: Any, fields: dict[str, Any], canvas: Canvas, now: float) -> None:
@@ -80,8 +76,28 @@ def _place(request: Any, fields: dict[str, Any], canvas: Canvas, now: float) -> 
 
 def arrivals() -> list[Arrival]:
     """Return what was received since the last time; from another thread, which one ``popleft`` each allows."""
-    counts = Counter(_arrived.popleft() for _ in range(len(_arrived)))
+    counts = Counter(_kind(*_arrived.popleft()) for _ in range(len(_arrived)))
     return [Arrival(*kind, count) for kind, count in counts.items()]
+
+
+def _kind(name: str, info: dict[str, Any]) -> tuple[str, str | None, int | None, bool]:
+    priority = info.get("priority")
+    octet = priority if isinstance(priority, int) and 0 <= priority <= 255 else None  # noqa: PLR2004 - an octet
+    return name, queue_names.of(info), octet, bool(info.get("redelivered"))
+
+
+def forget_gone() -> None:
+    """Forget the requests that Celery has let go of: all together, from another thread, rather than each at its end."""
+    for uuid, reference in list(_requests.items()):
+        if reference() is None:
+            forgotten = _requests.pop(uuid)
+            if forgotten is not reference:  # received again meanwhile
+                _requests.setdefault(uuid, forgotten)
+
+
+def _request_of(uuid: str) -> Any:
+    reference = _requests.get(uuid)
+    return reference() if reference is not None else None
 
 
 def _watch_rejection(request: Any) -> None:
@@ -126,7 +142,7 @@ def failed(sender: Any, task_id: str, exception: BaseException, einfo: Any = Non
     if executions.is_executing(sender):
         executions.note_failure(sender, exception, einfo)
     elif not isinstance(exception, Reject):
-        request = _requests.get(task_id)
+        request = _request_of(task_id)
         if request is not None:
             failure, detail = executions.explain(exception, einfo), quotation.of(request.request_dict, einfo)
             _report(request, request.request_dict, Outcome.FAILED, failure, detail=detail)
@@ -139,14 +155,14 @@ def retried(sender: Any, request: Any, einfo: Any = None, **_: Any) -> None:
     """
     if not executions.is_executing(sender) and not request.is_eager:
         outcome = Outcome.CANCELLED if einfo is None else Outcome.RETRIED
-        _report(_requests.get(request.id), vars(request), outcome)
+        _report(_request_of(request.id), vars(request), outcome)
 
 
 def revoked(request: Any, terminated: bool = False, expired: bool = False, **_: Any) -> None:  # noqa: FBT001, FBT002 - a signal's
     """Report a task that was revoked: before it started, or while it ran."""
     before = Outcome.EXPIRED if expired else Outcome.REVOKED
     outcome = Outcome.TERMINATED if terminated else before
-    _report(_requests.get(request.id), vars(request), outcome)
+    _report(_request_of(request.id), vars(request), outcome)
 
 
 def unknown(sender: Any, message: Any, name: str, id: str, **_: Any) -> None:  # noqa: A002 - a signal's

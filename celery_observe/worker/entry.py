@@ -13,15 +13,18 @@ _DJANGO = "periodic_task_name"
 _CELERY = "celery_beat_task"
 """What Celery sends from 5.7 on, of any entry (``celery/beat.py: Scheduler.apply_async``)."""
 _LONGEST = 512
-HEADERS = frozenset({ENTRY, _DJANGO, _CELERY})
-"""Without any of them a task was sent by somebody else."""
 
 
 def entry_of(task: Any, fields: dict[str, Any]) -> str | None:
     """Return the entry's name, None if the task was sent by somebody else, or that cannot be told."""
-    entry = fields.get(ENTRY) or fields.get(_DJANGO)
-    if entry is None and fields.get(_CELERY):
+    if ENTRY in fields:
+        entry = fields[ENTRY]
+    elif _DJANGO in fields:
+        entry = fields[_DJANGO]
+    elif fields.get(_CELERY):
         entry = _configured(task.app).get(task.name)
+    else:
+        return None
     return str(entry)[:_LONGEST] if entry else None
 
 

@@ -7,7 +7,7 @@ request's own context (``task.request``), which each execution has for itself in
 from __future__ import annotations
 
 import resource
-import time
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,7 +19,6 @@ from celery_observe.report import Execution, Running
 from celery_observe.worker import canvas, logs
 from celery_observe.worker.context import live_trace_id
 from celery_observe.worker.course import Course
-from celery_observe.worker.entry import HEADERS as ENTRY_HEADERS
 from celery_observe.worker.entry import entry_of
 from celery_observe.worker.guard import tried
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
@@ -78,12 +77,11 @@ meter = Meter()
 """The one of this process and its children."""
 
 
-def begin(task: Any, **_: Any) -> None:
+def begin(task: Any, *_: Any) -> None:
     """Note the start of an attempt. Eager tasks are calls: no message, no queue, no attempt."""
-    request = task.request_stack.top
-    if not request.is_eager:
-        cpu = meter.clock() if meter.clock is not None else None
-        vars(request)[_NOTE] = _Note(time.time(), time.perf_counter(), cpu)
+    fields = vars(task.request_stack.top)
+    if not fields.get("is_eager"):
+        fields[_NOTE] = _Note(time(), perf_counter(), meter.clock() if meter.clock is not None else None)
         if labeller.is_wanted:
             _label(task)
 
@@ -91,9 +89,9 @@ def begin(task: Any, **_: Any) -> None:
 def _label(task: Any) -> None:
     course = course_of(task)
     if course is not None:
-        clock = time.perf_counter()
+        clock = perf_counter()
         labels, failed = tried(labeller.labels_of, task)
-        course.label(labels, time.perf_counter() - clock, failed=failed)
+        course.label(labels, perf_counter() - clock, failed=failed)
 
 
 def course_of(task: Any) -> Course | None:
@@ -149,7 +147,7 @@ def explain(exception: BaseException, einfo: Any) -> Failure:
     return diagnose(f"{name}()", str(getattr(einfo, "traceback", "") or ""))
 
 
-def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
+def end(task: Any, task_id: str, state: str | None, retval: Any) -> None:
     """Report the end of an attempt. One that was interrupted has no state: the main process, which did it, tells.
 
     Every task pays for this, in a process whose caches others use: what is rare is not called to find out.
@@ -164,26 +162,29 @@ def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> No
     if note is None:
         _end_in_place(task, outcome, retval)
         return
+    field = fields.get
     report = Execution(
-        timestamp=time.time(),
-        hostname=fields.get("hostname") or reporter.hostname,
+        timestamp=time(),
+        hostname=field("hostname") or reporter.hostname,
         uuid=task_id,
-        name=fields.get("shadow") or task.name,
+        name=field("shadow") or task.name,
         outcome=outcome,
-        queue=queue_names.of(fields.get("delivery_info")),
-        retries=fields.get("retries") or 0,
+        queue=queue_names.of(field("delivery_info")),
+        retries=field("retries") or 0,
         started=note.started,
-        runtime=time.perf_counter() - note.clock,
-        published=fields.get(PUBLISHED),
-        first_published=fields.get(FIRST_PUBLISHED),
-        received=fields.get(RECEIVED),
-        eta=fields.get("eta"),
+        runtime=perf_counter() - note.clock,
+        published=field(PUBLISHED),
+        first_published=field(FIRST_PUBLISHED),
+        received=field(RECEIVED),
+        eta=field("eta"),
+        canvas=canvas.canvas_of(fields),
     )
-    canvas.complete(report, task, fields)
-    if outcome is not Outcome.SUCCEEDED:
-        _complete(report, note, retval)
-    elif not ENTRY_HEADERS.isdisjoint(fields):
+    if report.canvas is not None or task.name in canvas.TELLING:
+        canvas.complete(report, task, fields)
+    if outcome is Outcome.SUCCEEDED:
         report.entry = entry_of(task, fields)
+    else:
+        _complete(report, note, retval)
     if note.cpu is not None:
         meter.measure(report, note.cpu)
     if note.course is not None:

@@ -89,6 +89,27 @@ def handler(call: Callable[..., None], *, amid_task: bool = False) -> Callable[.
     return receive
 
 
+def attempt_handler(call: Callable[..., None], *, amid_task: bool = False) -> Callable[..., None]:
+    """Return the same for ``task_prerun`` and ``task_postrun``: what every task pays for is passed by position."""
+    switch = reporter.switch
+
+    @wraps(call)
+    def receive(
+        task: Any = None, task_id: str | None = None, state: str | None = None, retval: Any = None, **_: Any
+    ) -> None:
+        try:
+            if not switch[0]:
+                call(task, task_id, state, retval)
+        except SoftTimeLimitExceeded:
+            _confess()
+            if amid_task:
+                interruption.repeat()
+        except Exception:
+            _confess()
+
+    return receive
+
+
 def _confess() -> None:
     reporter.errors += 1
     with suppress(Exception):  # then it is told with the next report

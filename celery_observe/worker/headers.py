@@ -5,7 +5,7 @@ from __future__ import annotations
 PUBLISHED = "celery_observe_published"
 """When the message was published."""
 FIRST_PUBLISHED = "celery_observe_first_published"
-"""When that of the task's first attempt was."""
+"""When that of the first attempt was, None if unknown; in messages of retries only, since each header costs."""
 RECEIVED = "celery_observe_received"
 """When the worker received it; added by its main process for the pool."""
 RELEASED = "celery_observe_released"

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
 def stamp(headers: dict[str, Any], **_: Any) -> None:
     """Write the time of the publish into the headers of a message, just before it is published."""
-    now = time.time()
-    headers[PUBLISHED] = now
+    before = headers.get(PUBLISHED)
+    headers[PUBLISHED] = time.time()
     headers.pop(RECEIVED, None)
     headers.pop(RELEASED, None)
-    if not headers.get("retries"):
-        headers[FIRST_PUBLISHED] = now
+    if headers.get("retries"):
+        headers.setdefault(FIRST_PUBLISHED, before)
+    else:
+        headers.pop(FIRST_PUBLISHED, None)
     if headers.get("root_id") != headers.get("id") and ROOT not in headers:
         root = root_task()
         if root is not None:

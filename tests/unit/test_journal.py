@@ -96,7 +96,7 @@ def desk() -> Desk:
 
 def test_one_report_tells_start_waits_end_and_total(desk: Desk) -> None:
     """Nothing has to be joined."""
-    desk.tell(execution(runtime=0.9, published=7.0, first_published=4.0, received=9.5))
+    desk.tell(execution(runtime=0.9, published=7.0, first_published=4.0, received=9.5, retries=1))
 
     assert desk.told(Started) == [Started("t", "q", NODE, 0.5, 3.0)]
     assert desk.told(Ended) == [Ended("t", "q", NODE, Outcome.SUCCEEDED, 0.9, 7.0)]

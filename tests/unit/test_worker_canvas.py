@@ -135,9 +135,10 @@ def test_what_is_published_within_a_task_carries_the_name_of_the_root(monkeypatc
 
 def complete(name: str, fields: dict[str, Any], **conf: Any) -> Execution:
     """Complete the report of an end."""
-    report = Execution(1.0, "w@h", "b", name, Outcome.SUCCEEDED)
+    fields = {"id": "b", "root_id": "b"} | fields
+    report = Execution(1.0, "w@h", "b", name, Outcome.SUCCEEDED, canvas=canvas.canvas_of(fields))
     task = SimpleNamespace(name=name, app=SimpleNamespace(conf=conf))
-    canvas.complete(report, task, {"id": "b", "root_id": "b"} | fields)
+    canvas.complete(report, task, fields)
     return report
 
 

@@ -100,7 +100,8 @@ def receive(*priorities: Any, redelivered: bool = False) -> None:
     for priority in priorities:
         info = {"exchange": "", "routing_key": "q", "priority": priority, "redelivered": redelivered}
         task = SimpleNamespace(acks_late=False)
-        consumer.received(FakeRequest(id="a", name="t", task=task, delivery_info=info, request_dict={}))
+        fields = {"id": "a", "task": "t", "delivery_info": info}
+        consumer.received(FakeRequest(id="a", name="t", task=task, delivery_info=info, request_dict=fields))
 
 
 class FakeRequest(SimpleNamespace):
@@ -145,13 +146,27 @@ def test_the_stamp_is_overwritten_and_the_first_is_kept() -> None:
     """A retry carries the headers of the attempt before."""
     first: dict[str, Any] = {"retries": 0, PUBLISHED: 1.0, FIRST_PUBLISHED: 1.0}
     publisher.stamp(first)
-    again = {**first, "retries": 1, PUBLISHED: 2.0, RECEIVED: 3.0}
+    again = {**first, "retries": 1, RECEIVED: 3.0}
+    publisher.stamp(again)
+    third = {**again, "retries": 2}
+
+    publisher.stamp(third)
+
+    assert 1.0 < first[PUBLISHED] == again[FIRST_PUBLISHED] == third[FIRST_PUBLISHED]
+    assert first[PUBLISHED] < again[PUBLISHED] < third[PUBLISHED]
+    assert FIRST_PUBLISHED not in first
+    assert RECEIVED not in again
+
+
+def test_a_first_publish_that_was_not_stamped_stays_unknown() -> None:
+    """The time of a retry is not taken for it."""
+    first: dict[str, Any] = {"retries": 1}
+    publisher.stamp(first)
+    again = {**first, "retries": 2}
 
     publisher.stamp(again)
 
-    assert first[PUBLISHED] == first[FIRST_PUBLISHED] == again[FIRST_PUBLISHED] > 1.0
-    assert again[PUBLISHED] > 2.0
-    assert RECEIVED not in again
+    assert again[FIRST_PUBLISHED] is None
 
 
 def test_a_publish_is_reported_with_the_time_it_took(sent: list[AnyReport]) -> None:
