@@ -20,13 +20,16 @@ from services.redis import Redis
 from services.waiting import eventually
 
 BARE, CONTROL, EVENTS = "nothing", "nothing, again", "-E"
-OPENTELEMETRY, MULTIPROCESS = "opentelemetry", "multiprocess"
+RECEIVERS = "empty receivers"
+OPENTELEMETRY, EXPORTED, MULTIPROCESS = "opentelemetry", "opentelemetry, exported", "multiprocess"
 TRACED = f"{OURS} with spans"
 CONTESTANTS = {
     BARE: "",
     CONTROL: "",
     EVENTS: "",
+    RECEIVERS: "receivers:connect",
     OPENTELEMETRY: "spans:connect",
+    EXPORTED: "spans:connect",
     MULTIPROCESS: "multiprocess:connect",
     OURS: "celery_observe:instrument",
     TRACED: "spans:observe",
@@ -59,7 +62,9 @@ class Spent(NamedTuple):
 class Contestant(Served, Process):
     """A prefork worker and its tasks: published beforehand, into a reservoir from which slices are poured."""
 
-    def __init__(self, name: str, server: Redis, database: int, folder: Path, peers: Path, *arguments: str) -> None:
+    def __init__(
+        self, name: str, server: Redis, database: int, folder: Path, peers: Path, *arguments: str, collector: str = ""
+    ) -> None:
         self.contestant = name
         self.port = free_port()
         self.client = redis.Redis.from_url(server.url_of_database(database), socket_timeout=600)
@@ -78,6 +83,8 @@ class Contestant(Served, Process):
             "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent / 'tests'}",
             "TMPDIR": str(self.home),
         }
+        if name == EXPORTED:
+            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector
         if name == MULTIPROCESS:
             environment["PROMETHEUS_MULTIPROC_DIR"] = str(self.home / "metrics")
         super().__init__("worker", [*command, *(["-E"] if name == EVENTS else [])], self.home, environment)

@@ -10,21 +10,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from collector import collector
 from consumers import DEFAULT_CACHE, OURS_CONSUMER, Consumer, Running, quietly
 from corpus import Simulation
 from feed import Block, Feed, feed_for, server_for
 
-from services.ports import LOOPBACK, free_port
 from services.waiting import eventually
 
 EVENTS_PER_TASK = 4.18
@@ -44,32 +40,6 @@ class Result:
     microseconds: float  # CPU per attempt
     share: float  # of one core while events came
     megabytes: float
-
-
-class Collector(BaseHTTPRequestHandler):
-    """Takes whatever is posted."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        """Read it and say that it was taken."""
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Leave the terminal alone."""
-
-
-@contextmanager
-def collector(before: tuple[str, ...]) -> Iterator[str]:
-    """A collector in a process of its own; its address."""
-    port = free_port()
-    command = (*before, sys.executable, __file__, "--serve", str(port))
-    with subprocess.Popen(command) as process:
-        yield f"http://{LOOPBACK}:{port}"
-        process.terminate()
 
 
 def priority(arguments: argparse.Namespace) -> tuple[str, ...]:
@@ -166,16 +136,13 @@ def arguments_from_command_line() -> argparse.Namespace:
     parser.add_argument("--realtime", action="store_true", help="exporter and collector go before all else")
     parser.add_argument("--json", type=Path, help="write the results to this file too")
     parser.add_argument("--check", action="store_true", help="exit with 1 if the bar is broken")
-    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> int:
     """Measure without and with traces, and print the table."""
     arguments = arguments_from_command_line()
-    if arguments.serve:
-        ThreadingHTTPServer((LOOPBACK, arguments.serve), Collector).serve_forever()
-    with tempfile.TemporaryDirectory() as folder, collector(priority(arguments)) as endpoint:
+    with tempfile.TemporaryDirectory() as folder, collector(*priority(arguments)) as endpoint:
         server = server_for("redis", Path(folder))
         with quietly(server):
             feed = feed_for(server.url)

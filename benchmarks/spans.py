@@ -1,6 +1,7 @@
-"""Spans by OpenTelemetry's instrumentation, as its documentation says, or by ours, with an exporter that forgets.
+"""Spans by OpenTelemetry's instrumentation, as its documentation says, or by ours.
 
-`PEERS` is the folder of its packages.
+They are exported over OTLP to `OTEL_EXPORTER_OTLP_ENDPOINT`, if that is set, else forgotten. `PEERS` is the folder of
+its packages.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from celery import signals
 site.addsitedir(os.environ["PEERS"])
 
 from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.celery import CeleryInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import (
@@ -37,7 +39,8 @@ class Dropping(SpanExporter):
 def provide(**_: object) -> None:
     """Set the provider of this process up."""
     provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(Dropping()))
+    exporter = OTLPSpanExporter() if "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ else Dropping()
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
 
 

@@ -38,7 +38,7 @@ _arrived: deque[tuple[str, dict[str, Any]]] = deque()
 """The messages that were taken and not told of yet: task and ``delivery_info``."""
 
 
-def received(request: Any, sender: Any = None, **_: Any) -> None:
+def received(request: Any, sender: Any, **_: Any) -> None:
     """Remember a message for a task, and when it came; tell of it at once if it belongs to a workflow."""
     fields = request.request_dict
     now = fields[RECEIVED] = time.time()
@@ -46,7 +46,7 @@ def received(request: Any, sender: Any = None, **_: Any) -> None:
     canvas, task = canvas_of(fields), request.task
     if canvas is not None:
         _place(request, fields, canvas, now)
-    if sender is not None and sender.task_buckets[task.name]:
+    if sender.task_buckets[task.name]:
         watch_release(request)
     if task.acks_late:
         _watch_rejection(request)

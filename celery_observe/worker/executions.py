@@ -77,7 +77,7 @@ meter = Meter()
 """The one of this process and its children."""
 
 
-def begin(task: Any, *_: Any) -> None:
+def begin(task: Any, **_: Any) -> None:
     """Note the start of an attempt. Eager tasks are calls: no message, no queue, no attempt."""
     fields = vars(task.request_stack.top)
     if not fields.get("is_eager"):
@@ -147,7 +147,7 @@ def explain(exception: BaseException, einfo: Any) -> Failure:
     return diagnose(f"{name}()", str(getattr(einfo, "traceback", "") or ""))
 
 
-def end(task: Any, task_id: str, state: str | None, retval: Any) -> None:
+def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
     """Report the end of an attempt. One that was interrupted has no state: the main process, which did it, tells.
 
     Every task pays for this, in a process whose caches others use: what is rare is not called to find out.

@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from functools import wraps
+from inspect import signature
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -72,13 +74,13 @@ def handler(call: Callable[..., None], *, amid_task: bool = False) -> Callable[.
 
     ``amid_task`` is for signals after which the task goes on, so that a soft time limit must still reach it.
     """
-    switch = reporter.switch
+    switch, pick = reporter.switch, _picker(call)
 
     @wraps(call)
     def receive(**named: Any) -> None:
         try:
             if not switch[0]:
-                call(**named)
+                call(*pick(named))
         except SoftTimeLimitExceeded:
             _confess()
             if amid_task:
@@ -89,25 +91,16 @@ def handler(call: Callable[..., None], *, amid_task: bool = False) -> Callable[.
     return receive
 
 
-def attempt_handler(call: Callable[..., None], *, amid_task: bool = False) -> Callable[..., None]:
-    """Return the same for ``task_prerun`` and ``task_postrun``: what every task pays for is passed by position."""
-    switch = reporter.switch
-
-    @wraps(call)
-    def receive(
-        task: Any = None, task_id: str | None = None, state: str | None = None, retval: Any = None, **_: Any
-    ) -> None:
-        try:
-            if not switch[0]:
-                call(task, task_id, state, retval)
-        except SoftTimeLimitExceeded:
-            _confess()
-            if amid_task:
-                interruption.repeat()
-        except Exception:
-            _confess()
-
-    return receive
+def _picker(call: Callable[..., None]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """Return what picks the arguments of a call from all that a signal sends, which it would cost more to pass on."""
+    parameters = [each for each in signature(call).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    names = [each.name for each in parameters]
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    if len(names) > 1 and not defaults:
+        return itemgetter(*names)
+    if len(names) == 1 and not defaults:
+        return lambda named: (named[names[0]],)
+    return lambda named: tuple([named[name] if name in named else defaults[name] for name in names])
 
 
 def _confess() -> None:

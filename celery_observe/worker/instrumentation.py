@@ -21,7 +21,7 @@ from celery_observe.hooks.registry import detail_level
 from celery_observe.settings import SETTINGS, Settings, is_disabled, load
 from celery_observe.worker import canvas, consumer, context, executions, logs, publisher
 from celery_observe.worker.children import Children
-from celery_observe.worker.guard import attempt_handler, handler, harmless, told
+from celery_observe.worker.guard import handler, harmless, told
 from celery_observe.worker.labels import labeller
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.quotation import quotation
@@ -199,13 +199,8 @@ _RECEIVERS = (
             (signals.before_task_publish, context.carry),
             (signals.after_task_publish, publisher.published),
             (signals.task_prerun, logs.introduce),
-        )
-    ),
-    (signals.task_prerun, attempt_handler(executions.begin, amid_task=True)),
-    (signals.task_postrun, attempt_handler(executions.end)),
-    *(
-        (signal, handler(call))
-        for signal, call in (
+            (signals.task_prerun, executions.begin),
+            (signals.task_postrun, executions.end),
             (signals.task_failure, consumer.failed),
             (signals.task_received, consumer.received),
             (signals.task_retry, consumer.retried),

@@ -10,6 +10,7 @@ import logging
 import socket
 import sys
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -205,7 +206,7 @@ def take_in(named: Any, then: Callable[[Any], object]) -> Callable[[], object]:
                 on_ack=lambda *_: said.append("ack"),
                 on_reject=lambda _log, _errors, requeue=False: said.append(("reject", requeue)),
             )
-            signals.task_received.send(sender=None, request=request)
+            signals.task_received.send(sender=Consumer(), request=request)
             said.append(repr(then(request)))
         return said
 
@@ -213,9 +214,12 @@ def take_in(named: Any, then: Callable[[Any], object]) -> Callable[[], object]:
 
 
 class Consumer:
-    """As much of it as is asked for its name."""
+    """As much of it as is looked at."""
 
     hostname = "w@h"
+
+    def __init__(self) -> None:
+        self.task_buckets: dict[str, Any] = defaultdict(lambda: None)
 
 
 def lose_child(request: Any) -> object:

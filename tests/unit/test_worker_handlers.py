@@ -99,9 +99,9 @@ def receive(*priorities: Any, redelivered: bool = False) -> None:
     """Hand over messages of these priorities."""
     for priority in priorities:
         info = {"exchange": "", "routing_key": "q", "priority": priority, "redelivered": redelivered}
-        task = SimpleNamespace(acks_late=False)
         fields = {"id": "a", "task": "t", "delivery_info": info}
-        consumer.received(FakeRequest(id="a", name="t", task=task, delivery_info=info, request_dict=fields))
+        task, sender = SimpleNamespace(name="t", acks_late=False), SimpleNamespace(task_buckets={"t": None})
+        consumer.received(FakeRequest(task=task, request_dict=fields), sender)
 
 
 class FakeRequest(SimpleNamespace):
