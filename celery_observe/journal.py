@@ -5,7 +5,8 @@ has to be guessed. Two things remain. An attempt may be reported twice, by the c
 process that killed it: the first report is believed, and another delivery of the message is told from it by the time
 of its receipt. And what runs for long is known from listings until its end is reported.
 
-Pure: the clock is an argument. Bounded: ``max_tasks`` ends are remembered, and a worker runs what its pool holds.
+Pure: the clock is an argument. Bounded: the last ends are remembered, at most ``max_tasks`` and at least half as many,
+and a worker runs what its pool holds.
 """
 
 from __future__ import annotations
@@ -136,7 +137,10 @@ class Journal:
         self._max_tasks = max_tasks
         self._executing: dict[_Key, _Executing] = {}
         self._listed: dict[str, dict[_Key, Running]] = {}
+        # Two dictionaries, of which the older is forgotten as a whole: to delete the first key of one, again and again,
+        # has Python look past all that were deleted before it.
         self._ended: dict[_Key, _End] = {}
+        self._ended_before: dict[_Key, _End] = {}
         self._limited: dict[str, set[str]] = {}
         self.conditions: dict[str, Condition] = {}
         """Of each worker and beat that is there, or should be."""
@@ -165,7 +169,7 @@ class Journal:
 
     def __len__(self) -> int:
         """Return how many attempts are kept, ended ones included."""
-        return len(self._executing) + len(self._ended)
+        return len(self._executing) + len(self._ended) + len(self._ended_before)
 
     def handle(self, report: AnyReport, at: Instant) -> None:
         """Take in one report that was read at this instant."""
@@ -227,11 +231,11 @@ class Journal:
 
     def _executed(self, report: Execution, at: Instant) -> None:
         key = report.uuid, report.retries
-        before = self._ended.get(key)
+        before = self._end_of(key)
         told = before is not None and report.received == before.received
         executing = self._executing.pop(key, None)
         if executing is None and not told:
-            self._begin(report, at)
+            self._begin(report, at, report.hostname)
         if before is not None and (told or self._is_duplicate(report, before)):
             self._emit(DuplicateOutcome(self._label_of(report.name)))
             return
@@ -247,19 +251,18 @@ class Journal:
         self._emit(DuplicateExecution(self._label_of(report.name), report.queue or UNKNOWN, report.hostname))
         return (report.started or report.timestamp) <= before.at
 
-    def _begin(self, attempt: Execution | Running, at: Instant, worker: str = "") -> None:
+    def _begin(self, attempt: Execution | Running, at: Instant, worker: str) -> None:
         """Count the start of an attempt, and its waits."""
         if attempt.started is None:
             return
-        worker = worker or getattr(attempt, "hostname", "")
+        started = attempt.started
         ledger = self._fleet.meet(worker, at).ledger
         # What the main process had accepted before its first beat was told or listed by then: this it accepted later,
         # though the child may have started it before.
-        ledger.start(max(attempt.started, math.nextafter(ledger.opened, math.inf)))
-        task, queue = self._label_of(attempt.name), attempt.queue or UNKNOWN
+        ledger.start(started if started > ledger.opened else math.nextafter(ledger.opened, math.inf))
         eta = unix_time(attempt.eta) if attempt.eta else None
-        worker_wait = waited(attempt.received, eta, attempt.started)
-        self._emit(Started(task, queue, worker, worker_wait, waited(attempt.published, eta, attempt.started)))
+        waits = waited(attempt.received, eta, started), waited(attempt.published, eta, started)
+        self._emit(Started(self._label_of(attempt.name), attempt.queue or UNKNOWN, worker, *waits))
 
     def _end(self, report: Execution) -> Ended:
         task, queue, worker = self._label_of(report.name), report.queue or UNKNOWN, report.hostname
@@ -312,10 +315,12 @@ class Journal:
         return self._executing.get(key)
 
     def _remember(self, key: _Key, end: _End) -> None:
-        self._ended.pop(key, None)
-        while len(self._ended) >= self._max_tasks:
-            del self._ended[next(iter(self._ended))]
+        if len(self._ended) >= self._max_tasks // 2:
+            self._ended_before, self._ended = self._ended, {}
         self._ended[key] = end
+
+    def _end_of(self, key: _Key) -> _End | None:
+        return self._ended.get(key) or self._ended_before.get(key)
 
     # -- workers
 
@@ -354,7 +359,7 @@ class Journal:
 
     def _has_ended(self, key: _Key, attempt: Running) -> bool:
         """Say whether a listing was overtaken by the end of what it names."""
-        end = self._ended.get(key)
+        end = self._end_of(key)
         return end is not None and end.received == attempt.received
 
     def _tell(self, report: Beat) -> None:

@@ -22,6 +22,9 @@ MAX_CONNECTIONS = 1024
 BACKLOG = 512
 GATHER = 0.1
 """Seconds to wait for more once something has come: a busy worker wakes this thread ten times a second at most."""
+_LEAST = 0.005
+_FULL = 160
+"""Reports of one connection that may gather: by default Linux keeps about 330 (``net.core.wmem_max``)."""
 _TAKEN_AT_ONCE = 4096
 """Reports read from one connection before the next gets its turn."""
 # recv(2) as `socket.recv` calls it, but without giving up the interpreter's lock: beside a busy main thread each call
@@ -52,6 +55,8 @@ class LocalStream:
         self._buffer = ctypes.create_string_buffer(MAX_BYTES)
         self._flowing = False
         """Whether something came the last time, so that there is no need to wait for more than it takes to gather."""
+        self._gather = GATHER
+        """Seconds to gather for: less if that many come."""
 
     def open(self) -> None:
         """Begin to listen. Raises StreamError."""
@@ -70,13 +75,17 @@ class LocalStream:
         if timeout > 0.0:
             if not self._flowing and not self._selector.select(timeout):
                 return []
-            time.sleep(GATHER)
+            time.sleep(self._gather)
         bodies: list[bytes] = []
+        most = _FULL
         for key, _ in self._selector.select(0.0):
             if key.fileobj is self._listening:
                 self._accept(self._listening, self._selector)
             elif isinstance(key.fileobj, socket.socket):
+                before = len(bodies)
                 self._drain(key.fileobj, bodies)
+                most = max(most, len(bodies) - before)
+        self._gather = max(_LEAST, min(GATHER, (1.5 if most == _FULL else 1.0) * self._gather * _FULL / most))
         self._flowing = bool(bodies)
         return bodies
 

@@ -74,6 +74,22 @@ def test_a_pair_holds_more_than_ten_messages_and_then_refuses() -> None:
         assert len(drained(stream)) == sent
 
 
+def test_what_comes_fast_is_read_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it fills the least buffer that there is; and rarely again when there is less."""
+    pauses: list[float] = []
+    monkeypatch.setattr("celery_observe.streams.local.time.sleep", pauses.append)
+    reading, writing = pair()
+    with reading, writing:
+        stream = LocalStream(reading)
+        stream.open()
+        for count in (320, 1, 1, 1):
+            for _ in range(count):
+                writing.send(b"x" * 300)
+            stream.read(1.0)
+
+    assert pauses == pytest.approx([0.1, 0.05, 0.075, 0.1])
+
+
 def test_several_processes_report_to_one_address(listening: LocalStream, address: str) -> None:
     """And may leave; what they had sent still arrives."""
     with connected(address) as one, connected(address) as two:
