@@ -110,6 +110,30 @@ def test_a_function_that_fails_is_no_matter(attempt: Try, bare: Any, module: str
     assert worker.seconds < seconds + SLOWER
 
 
+OF_EACH_TASK = [
+    ("celery_observe.worker.consumer", "received"),
+    ("celery_observe.worker.executions", "begin"),
+    ("celery_observe.worker.executions", "end"),
+    ("celery_observe.worker.reporter", "Reporter.send"),
+]
+
+
+@pytest.mark.parametrize("pool", ["threads", "gevent", "eventlet"])
+@pytest.mark.parametrize(("module", "function"), OF_EACH_TASK)
+def test_what_every_task_runs_through_may_fail_in_every_pool(
+    attempt: Try, bare: Any, module: str, function: str, pool: str
+) -> None:
+    """Of threads and greenlets too."""
+    expected, seconds = bare(pool)
+    worker = attempt(pool=pool, instrument={}, module=module, function=function)
+
+    worker.work()
+
+    eventually(worker.tells, 10.0, what=f"{function} is told of")
+    assert worker.end() == expected
+    assert worker.seconds < seconds + SLOWER
+
+
 @pytest.mark.parametrize(("module", "function"), SPANS)
 def test_a_function_that_makes_spans_and_fails_is_no_matter(
     attempt: Try, bare: Any, module: str, function: str

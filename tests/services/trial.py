@@ -1,4 +1,4 @@
-"""Workers that are sabotaged, each a fork of one process that has imported all but celery_observe."""
+"""Workers that are sabotaged, each a fork of one process that has imported all but celery_observe, if that can be."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
+from apps import green
 from apps.sabotaged import MESSAGE, Trial, run
 from apps.sample import make_app
 from services.exporter import Samples, Served
@@ -22,6 +23,8 @@ PRELOADED = ("celery.apps.worker", "celery.backends.redis", "kombu.transport.red
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([*PRELOADED, "prometheus_client.openmetrics.exposition", "msgspec", "apps.sabotaged"])
+
+_afresh = multiprocessing.get_context("spawn")
 
 KINDS = ("fail", "retry", "give_up", "ignore", "replace", "reject", "reject_once")
 STORED = {"fail": "FAILURE", "retry": "SUCCESS", "give_up": "FAILURE", "replace": "SUCCESS", "reject_once": "SUCCESS"}
@@ -62,7 +65,11 @@ class Guinea(Served):
         self.seconds = 0.0
         self._redis = redis
         self._publisher = make_app(redis.url, **conf)
-        self._process = _context.Process(target=run, args=(self.trial,))
+        self._process = (
+            _afresh.Process(target=green.run, args=(trial.pool, vars(self.trial)))
+            if trial.pool in {"gevent", "eventlet"}
+            else _context.Process(target=run, args=(self.trial,))
+        )
 
     def __enter__(self) -> Self:
         """Start it."""
