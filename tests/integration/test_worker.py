@@ -346,7 +346,10 @@ def test_the_switch_works_at_run_time(start: Start) -> None:
     worker.send("add", 1, 2)
 
     page = worker.wait_for(lambda page: page.total("celery_task_received_total", task="add") >= 1)
+    page = worker.wait_for(lambda page: outcome(page, "add", "succeeded") >= 1)
     assert page.value("celery_task_received_total", task="add", queue="celery") == 1
+    assert page.total("celery_task_started_total", task="add") == 1
+    assert outcome(page, "add", "succeeded") == 1
 
 
 def test_the_environment_turns_it_off(start: Start) -> None:
@@ -450,12 +453,13 @@ def test_the_health_command_answers_for_a_worker(start: Start, redis_server: Red
     """By its exit code, and at once."""
     worker = start(pool="prefork")
 
-    code, answer, seconds = health("--port", str(worker.port), "--ready")
+    answers = [health("--port", str(worker.port), "--ready") for _ in range(5)]
     redis_server.kill()
     eventually(lambda: health("--port", str(worker.port), "--ready")[0] == 1, 15.0)
 
-    assert (code, answer) == (0, {"status": "healthy"})
-    assert seconds < 2.0
+    assert {code for code, _, _ in answers} == {0}
+    assert answers[0][1] == {"status": "healthy"}
+    assert min(seconds for _, _, seconds in answers) < 1.0
     assert health("--port", str(worker.port), "--ready")[1] == {
         "status": "unhealthy",
         "reason": f"{worker.node}: not connected to the broker",
