@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 import celery_observe
-from house.source import PACKAGE, ROOT, names_used, nodes, python_files
+from house.source import PACKAGE, ROOT, imports, names_used, nodes, python_files
 
 LONGEST_FUNCTION = 50  # lines
 ALL_CODE = ("celery_observe", "tests", "scripts", "benchmarks", "dashboards")
@@ -66,6 +66,27 @@ def test_only_the_settings_read_the_environment() -> None:
     readers = [file for file in python_files("celery_observe") if ENVIRONMENT & names_used(file)]
 
     assert set(readers) <= {PACKAGE / "settings" / "__init__.py"}
+
+
+THREADS_OF_OURS = {"beat", "resident", "stored"}
+"""Modules of `worker/` that also hold what runs in a thread of ours, which may wait."""
+MAY_WAIT = {"asyncio", "concurrent", "multiprocessing", "queue", "requests", "select", "selectors", "subprocess"}
+WAITS = {"open", "input", "acquire", "wait_for", "recv", "recv_into", "accept", "sendall", "makefile"}
+WAITS |= {"time.sleep", "threading.Lock", "threading.RLock", "threading.Event", "threading.Condition"}
+
+
+def waits(file: Path) -> set[str]:
+    """What a module uses that may keep its caller waiting."""
+    called = {ast.unparse(node.func) for node in nodes(file, ast.Call) if isinstance(node, ast.Call)}
+    names = {name for call in called for name in (call, call.rpartition(".")[2])} | imports(file)
+    return (WAITS & names) | {name for name in imports(file) if name.partition(".")[0] in MAY_WAIT}
+
+
+def test_what_runs_in_tasks_uses_nothing_that_waits() -> None:
+    """A handler that hung would hang its task, which no guard can mend: so nothing is there that could."""
+    guests = [file for file in python_files("celery_observe/worker") if file.stem not in THREADS_OF_OURS]
+
+    assert {file.stem: found for file in guests if (found := waits(file))} == {}
 
 
 def sleeps(file: Path) -> bool:
