@@ -20,6 +20,7 @@ class Children:
     def __init__(self) -> None:
         self.spawned = 0
         self._living: list[Any] = []
+        self._were_met = False
         self._exits: Counter[str] = Counter()
 
     def expect(self, sender: Any, **_: Any) -> None:
@@ -31,6 +32,7 @@ class Children:
 
     @harmless
     def _meet(self, pool: Any) -> None:
+        self._were_met = True
         known = set(map(id, self._living))
         self._living += [child for child in list(pool._pool) if id(child) not in known]  # noqa: SLF001 - billiard's list
 
@@ -45,8 +47,8 @@ class Children:
 
     @property
     def extinct(self) -> bool:
-        """Whether there were children and none lives."""
-        return bool(self._living) and all(_exit_code(child) is not None for child in self._living.copy())
+        """Whether there were children and none lives, such as between two of a pool of one."""
+        return self._were_met and all(_exit_code(child) is not None for child in self._living.copy())
 
 
 def _exit_code(child: Any) -> int | None:

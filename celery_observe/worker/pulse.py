@@ -17,6 +17,8 @@ INTERVAL = 1.0
 """Seconds between two ticks."""
 STUCK_AFTER = 30.0
 """Seconds without a tick after which the loop counts as stuck."""
+CHILDLESS_AFTER = 10.0
+"""Seconds without a child after which the pool counts as dead: it makes a new one at once, or ends the worker."""
 
 
 class Pulse:
@@ -27,6 +29,7 @@ class Pulse:
         self._children = children
         self._consuming = False
         self._ticked = time.monotonic()
+        self._childless_since: float | None = None
 
     def begin(self) -> None:
         """Note that the consumer has connected, and is about to enter its loop."""
@@ -52,9 +55,18 @@ class Pulse:
         found = []
         if self._consuming and not self._is_busy and time.monotonic() - self._ticked > STUCK_AFTER:
             found.append("its loop is stuck")
-        if self._children.extinct:
+        if self._is_childless():
             found.append("no child of the pool lives")
         return found
+
+    def _is_childless(self) -> bool:
+        wanted = getattr(self._worker.pool, "num_processes", 1)  # an autoscaler may have none
+        if not (self._children.extinct and wanted):
+            self._childless_since = None
+            return False
+        now = time.monotonic()
+        self._childless_since = self._childless_since or now
+        return now - self._childless_since > CHILDLESS_AFTER
 
     def troubles(self) -> list[str]:
         """Return why the worker takes no tasks; nothing if it does."""

@@ -23,7 +23,7 @@ from celery_observe.worker import commands, consumer, executions, publisher
 from celery_observe.worker.children import Children
 from celery_observe.worker.guard import handler, harmless
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
-from celery_observe.worker.pulse import STUCK_AFTER, Pulse
+from celery_observe.worker.pulse import CHILDLESS_AFTER, STUCK_AFTER, Pulse
 from celery_observe.worker.queues import QueueNames
 from celery_observe.worker.reporter import Reporter, reporter
 
@@ -401,6 +401,25 @@ def test_a_loop_that_stands_still_is_an_ailment(monkeypatch: pytest.MonkeyPatch)
     assert pulse.ailments() == ["its loop is stuck"]
     pulse.end()
     assert pulse.ailments() == []
+
+
+def test_a_pool_without_children_is_an_ailment_when_it_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two children there is none, and an autoscaler may want none."""
+    now = 100.0
+    monkeypatch.setattr("celery_observe.worker.pulse.time.monotonic", lambda: now)
+    children, process, observed = Children(), SimpleNamespace(returncode=None), worker()
+    pulse = Pulse(observed, children)
+    children._meet(SimpleNamespace(_pool=[SimpleNamespace(_popen=process)]))  # noqa: SLF001 - otherwise the hub of a worker calls it
+
+    process.returncode = -9
+    children.exits()
+    found = [pulse.ailments()]
+    now += CHILDLESS_AFTER + 1.0
+    found.append(pulse.ailments())
+    observed.pool.num_processes = 0
+    found.append(pulse.ailments())
+
+    assert found == [[], ["no child of the pool lives"], []]
 
 
 def test_a_worker_told_to_consume_nothing_is_not_ready() -> None:
