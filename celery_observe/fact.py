@@ -94,6 +94,19 @@ class Exit(enum.StrEnum):
     """A new process took its name before it said goodbye."""
 
 
+class Departure(enum.StrEnum):
+    """What became of the place of a worker that said goodbye."""
+
+    REPLACED = "replaced"
+    """It came back, or another took it."""
+    SCALED_DOWN = "scaled_down"
+    """Nobody took it, and others go on to consume its queues."""
+    STOPPED = "stopped"
+    """Nobody took it, and one of its queues has no consumer any more."""
+    UNKNOWN = "unknown"
+    """What it consumed, or who came, is not known."""
+
+
 class Fact(msgspec.Struct, gc=False):
     """The root of all facts."""
 
@@ -277,6 +290,13 @@ class WorkerExited(Fact):
 
     worker: str
     kind: Exit
+
+
+class WorkerDeparted(Fact):
+    """It is known what became of the place of a worker that had said goodbye."""
+
+    worker: str
+    kind: Departure
 
 
 class WorkerForgotten(Fact):

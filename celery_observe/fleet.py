@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from celery_observe.attempt import Attempt
+from celery_observe.departures import Departures
 from celery_observe.event import LIVE
 from celery_observe.fact import (
     Exit,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 MAX_WORKERS = 5000
 """Above this many workers those unheard of the longest are forgotten."""
+
+REPLACEMENT_WINDOW = 120.0
+"""Seconds before and after a goodbye in which a worker that comes takes the place, unless set."""
 
 FAREWELL_GRACE = 10.0
 """Seconds after a goodbye in which a worker may come back, and its last events arrive."""
@@ -120,6 +124,8 @@ class Worker(msgspec.Struct):
     up: bool = False
     departed: bool = False
     """It said goodbye, which it also does before it connects again."""
+    left: float = 0.0
+    """When it last did, by our monotonic clock."""
     lingers: bool = False
     """It said so while tasks still ran, which it waits for."""
     exited: bool = False
@@ -165,9 +171,22 @@ class Worker(msgspec.Struct):
 class Fleet:
     """All workers. Emits worker facts; the tracker asks it where a task runs and what a worker consumes."""
 
-    def __init__(self, emit: Callable[[Fact], None], worker_timeout: float = 300.0) -> None:
+    def __init__(
+        self,
+        emit: Callable[[Fact], None],
+        worker_timeout: float = 300.0,
+        replacement_window: float = REPLACEMENT_WINDOW,
+        *,
+        whole: bool = True,
+    ) -> None:
+        """Know no worker.
+
+        ``whole``: all workers of the broker are heard, so that others may be seen to take the place of one.
+        """
         self._emit = emit
         self._timeout = worker_timeout
+        window = min(replacement_window, worker_timeout / 2)  # while it is remembered who left
+        self._departures = Departures(emit if whole else lambda _fact: None, window)
         self._workers: dict[str, Worker] = {}
         self.get = self._workers.get
         """Returns a worker that was heard of before, by its name; bound once, since every event asks."""
@@ -183,6 +202,8 @@ class Fleet:
         worker = self._workers.get(event.hostname)
         if worker is None:
             worker = self._admit(Ledger(event.hostname, event.pid), at)
+            if event.type == "worker-online":  # others were there before we were
+                self._departures.arrive(worker.name, at.monotonic)
         if worker.former_pid is None or not worker.is_former(event):
             worker.heard = at.monotonic
         return worker
@@ -214,8 +235,12 @@ class Fleet:
 
     def restart(self, worker: Worker, event: Event, at: Instant) -> Worker:
         """Begin a new instance under a known name; all that it accepts from its first task on is expected."""
-        if worker.up or (worker.departed and not worker.exited):
-            self._emit(WorkerExited(worker.name, Exit.SHUTDOWN if worker.departed else Exit.RESTARTED))
+        if worker.up:
+            self._exit(worker, Exit.RESTARTED)
+        else:
+            if worker.departed and not worker.exited:
+                self._exit(worker, Exit.SHUTDOWN)
+            self._departures.arrive(worker.name, at.monotonic)
         ledger = Ledger(worker.name, event.pid, base=0)
         former = worker.ledger.pid if worker.ledger.pid != event.pid else None
         fresh = Worker(worker.name, ledger, at.monotonic, queues=worker.queues, pool=worker.pool, former_pid=former)
@@ -237,6 +262,7 @@ class Fleet:
         if event.sw_ver and event.sw_ver != worker.version:
             self.identify(worker, version=event.sw_ver)
         if not worker.up:
+            self._departures.come_back(worker.name)
             worker.up, worker.departed, worker.exited = True, False, False
             self._emit(WorkerUp(worker.name, 1))
 
@@ -258,7 +284,7 @@ class Fleet:
 
     def bid_farewell(self, worker: Worker, active: int | None = None) -> None:
         """Note that a worker said goodbye, while so many tasks still ran."""
-        worker.departed = True
+        worker.departed, worker.left = True, worker.heard
         worker.lingers = bool(active)
         if worker.up:
             worker.up = False
@@ -267,6 +293,7 @@ class Fleet:
     def trust_from(self, at: Instant) -> None:
         """The stream is connected from now on: silence before this says nothing about the workers."""
         self._trusted_from = at.monotonic
+        self._departures.watch_from(at.monotonic)
 
     def silent(self, at: Instant) -> list[Worker]:
         """Declare lost whoever missed too many heartbeats; return those gone for the timeout, and those given up."""
@@ -276,19 +303,29 @@ class Fleet:
             if worker.up and silence > max(_MISSED_HEARTBEATS * worker.freq, _LEAST_SILENCE):
                 worker.up = False
                 self._emit(WorkerUp(worker.name, 0))
-                self._emit(WorkerExited(worker.name, Exit.LOST))
+                self._exit(worker, Exit.LOST)
             elif worker.departed and not worker.exited and silence > FAREWELL_GRACE:
                 worker.exited = True
-                self._emit(WorkerExited(worker.name, Exit.SHUTDOWN))
+                self._exit(worker, Exit.SHUTDOWN)
             if silence > self._timeout:
                 gone.append(worker)
+        self._departures.settle(at.monotonic, {worker.name: worker.queues for worker in self if worker.up})
         return gone
+
+    def _exit(self, worker: Worker, kind: Exit) -> None:
+        """Tell that a worker left, and whether others may take its place: not if its name has a new process."""
+        self._emit(WorkerExited(worker.name, kind))
+        if kind is not Exit.RESTARTED:
+            farewell = kind is Exit.SHUTDOWN
+            at = worker.left if farewell else worker.heard
+            self._departures.leave(worker.name, worker.queues, at, farewell=farewell)
 
     def forget(self, worker: Worker) -> None:
         """Drop a worker and its series."""
         if self._workers.get(worker.name) is worker:
             del self._workers[worker.name]
         if worker.name not in self._workers:
+            self._departures.forget(worker.name)
             self._emit(WorkerForgotten(worker.name))
 
     def ledgers(self) -> list[Ledger]:

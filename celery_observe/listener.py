@@ -51,7 +51,7 @@ class Listener(threading.Thread):
         self.stopping = threading.Event()
         self._stream = stream
         self._guard = guard
-        self._fleet = Fleet(recorder.record, settings.worker_timeout)
+        self._fleet = Fleet(recorder.record, settings.worker_timeout, whole=False)
         self.workflows = Workflows(
             recorder.record,
             quiet=settings.workflow_quiet,

@@ -81,7 +81,7 @@ class Reader(threading.Thread):
         self._stream: Stream = stream_for(broker, self._malformed)
         self._decoder = Decoder(self._malformed)
         self._facts: list[Fact] = []
-        self.fleet = Fleet(self._facts.append, settings.worker_timeout)
+        self.fleet = Fleet(self._facts.append, settings.worker_timeout, settings.replacement_window)
         rule, default = first_match(broker.task_queue), broker.default_queue
         self._tracker = Tracker(
             self._facts.append,

@@ -28,6 +28,7 @@ _SUMMARIES = {
     "ended": "{task} {outcome} after {runtime} s",
     "started": "{task} waited {queue_wait} s in {queue}",
     "worker_exited": "worker {worker} has left: {kind}",
+    "worker_departed": "worker {worker} said goodbye: {kind}",
     "worker_up": "worker {worker} is up: {up}",
     "publish_failed": "{task} could not be published to {queue}: {exception}",
     "duplicate_execution": "{task} was executed twice",

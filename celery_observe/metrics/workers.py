@@ -67,6 +67,14 @@ EXITS = Family(
     labels=("worker", "kind"),
     on=fact.WorkerExited,
 )
+DEPARTURES = Family(
+    name="celery_worker_departures_total",
+    kind=Kind.COUNTER,
+    help="Goodbyes of workers by what became of their place, told after replacement_window: "
+    "replaced, scaled_down, stopped, unknown.",
+    labels=("worker", "kind"),
+    on=fact.WorkerDeparted,
+)
 INFO = Family(
     name="celery_worker_info",
     kind=Kind.GAUGE,

@@ -243,6 +243,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Seconds, _metrics("Give up on a workflow of which nothing was heard for so long.", "SECONDS")
     ] = 86_400.0
     worker_timeout: Annotated[Seconds, _metrics("Forget a worker that long after it went.", "SECONDS")] = 300.0
+    replacement_window: Annotated[
+        Seconds,
+        _metrics(
+            "A worker that comes so long before or after the goodbye of another takes its place; at the most half of "
+            "--worker-timeout.",
+            "SECONDS",
+        ),
+    ] = 120.0
 
     host: Annotated[str, _server("Address to listen on; 0.0.0.0 is all of them.", "ADDRESS")] = "127.0.0.1"
     port: Annotated[Port, _server("Port to listen on; 0 is any free one.", "PORT")] = 9808

@@ -112,7 +112,7 @@ def _room() -> list[Panel]:
 
 def _comings() -> list[Panel]:
     """Who is there, who left."""
-    exits = "celery_worker_exits_total"
+    exits, departures = "celery_worker_exits_total", "celery_worker_departures_total"
     return [
         graph(
             "Up and down",
@@ -123,16 +123,14 @@ def _comings() -> list[Panel]:
         ),
         graph(
             "How they left",
-            "With a goodbye, by silence, or replaced by a new process of the same name. Within ten minutes each.",
+            "With a goodbye, by silence, or replaced by a new process of the same name. After a goodbye, two minutes "
+            "later, whether another took the place. Within ten minutes each.",
             (
                 otherwise(increase(exits, "kind", WHERE, "10m"), zero(of("celery_worker_up", WHERE), kind="none")),
                 "{{kind}}",
             ),
-            look=Look(
-                colours={
-                    **colours.EXITS,
-                }
-            ),
+            (increase(departures, "kind", WHERE, "10m"), "{{kind}}"),
+            look=Look(colours={**colours.EXITS, **colours.DEPARTURES}),
             alerts=["CeleryWorkerFlapping"],
         ),
         graph(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import promql_parser as promql
 
 from celery_observe.compat import PEERS, Compat
-from celery_observe.fact import Cause, Ending, Exit, Outcome
+from celery_observe.fact import Cause, Departure, Ending, Exit, Outcome
 from celery_observe.metrics import CATALOGUE, Family, Kind
 
 Labels = frozenset[str]
@@ -25,7 +25,7 @@ NOT_OURS = dict.fromkeys(("up", "process_start_time_seconds", "process_cpu_secon
 VALUES: dict[str, Labels] = {
     "outcome": frozenset(Outcome) | frozenset(Ending),
     "cause": frozenset(Cause),
-    "kind": frozenset(Exit),
+    "kind": frozenset(Exit) | frozenset(Departure),
 }
 """The values of labels that have few, to find those that are misspelt."""
 

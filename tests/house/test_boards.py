@@ -16,7 +16,7 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from celery_observe.fact import Cause, Ending, Exit, Outcome, Stage
+from celery_observe.fact import Cause, Departure, Ending, Exit, Outcome, Stage
 from house import promql
 from house.boards import BOARDS, EVERYTHING, Query, asked, content, filled, known, panels, queries
 from house.rules import alerts, runbooks
@@ -222,7 +222,14 @@ UNSEEN = {"celeryobjectiveunmeasured": "it says that there is nothing to draw"}
 
 @pytest.mark.parametrize(
     ("colours", "meanings"),
-    [("OUTCOMES", Outcome), ("CAUSES", Cause), ("ENDINGS", Ending), ("EXITS", Exit), ("STAGES", Stage)],
+    [
+        ("OUTCOMES", Outcome),
+        ("CAUSES", Cause),
+        ("ENDINGS", Ending),
+        ("EXITS", Exit),
+        ("DEPARTURES", Departure),
+        ("STAGES", Stage),
+    ],
 )
 def test_every_meaning_has_its_colour(colours: str, meanings: Any) -> None:
     """One of its own, the same on all boards."""

@@ -8,6 +8,7 @@ import tomllib
 import msgspec
 
 from celery_observe.delivery import plan
+from celery_observe.fact import Departure, Exit
 from celery_observe.hooks.conditions import FACTS, keys
 from celery_observe.hooks.rule import KEYS
 from celery_observe.metrics import alerts
@@ -41,7 +42,7 @@ def test_the_conditions_are_those_of_the_facts() -> None:
     for _when, on, conditions in rows("Conditions"):
         fact = on.strip("`")
         named = re.findall(r"`(\w+)(?: = [^`]+)?`", conditions)
-        assert set(named) - {"shutdown", "restarted"} <= set(keys(FACTS[fact])), fact
+        assert set(named) - {*Exit, *Departure} <= set(keys(FACTS[fact])), fact
 
 
 def test_all_keys_of_a_rule_are_there() -> None:

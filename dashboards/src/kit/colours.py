@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celery_observe.fact import Cause, Ending, Exit, Outcome, Stage
+from celery_observe.fact import Cause, Departure, Ending, Exit, Outcome, Stage
 
 GOOD, ODD, BAD, NEUTRAL, MUTED = "green", "orange", "red", "blue", "#8e8e8e"
 
@@ -40,6 +40,13 @@ ENDINGS: dict[str, str] = {
 }
 
 EXITS: dict[str, str] = {Exit.SHUTDOWN: NEUTRAL, Exit.LOST: BAD, Exit.RESTARTED: ODD}
+
+DEPARTURES: dict[str, str] = {
+    Departure.REPLACED: GOOD,
+    Departure.SCALED_DOWN: "light-blue",
+    Departure.STOPPED: "yellow",
+    Departure.UNKNOWN: MUTED,
+}
 
 STAGES: dict[str, str] = {
     Stage.SCHEDULED: "purple",
