@@ -317,6 +317,8 @@ class WorkerReported(Fact):
     """0 or 1."""
     restarts: int
     spawned: int
+    memory: int | None = None
+    children_memory: int | None = None
 
 
 class TaskLimited(Fact):

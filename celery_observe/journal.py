@@ -374,6 +374,8 @@ class Journal:
                 int(report.connected),
                 report.restarts,
                 report.spawned,
+                report.memory,
+                report.children_memory,
             )
         )
         limited = {limit.name for limit in report.limits}

@@ -194,6 +194,10 @@ class Beat(Report, tag="beat"):
     spawned: _Count = 0
     exits: dict[str, int] = {}
     """Children gone since the start, by reason."""
+    memory: _Count | None = None
+    """Bytes that the main process is resident with; None where that is not told."""
+    children_memory: _Count | None = None
+    """Those of the children of the pool together; None without any."""
 
 
 class Publication(Report, tag="published"):

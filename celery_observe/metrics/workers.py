@@ -156,6 +156,26 @@ PEAK_MEMORY = Family(
     help="The most memory that a worker's main process was ever resident with, on Linux.",
     labels=_WORKER,
 )
+MEMORY = Family(
+    name="celery_worker_resident_memory_bytes",
+    kind=Kind.GAUGE,
+    help="Memory that a worker's main process is resident with now, on Linux.",
+    labels=_WORKER,
+    on=fact.WorkerReported,
+    value="memory",
+    live=True,
+    inside=True,
+)
+CHILDREN_MEMORY = Family(
+    name="celery_worker_children_resident_memory_bytes",
+    kind=Kind.GAUGE,
+    help="Memory that the children of a worker's pool are resident with now; what they share counts in each.",
+    labels=_WORKER,
+    on=fact.WorkerReported,
+    value="children_memory",
+    live=True,
+    inside=True,
+)
 STALLED = Family(
     name="celery_worker_stalled",
     kind=Kind.GAUGE,
@@ -215,7 +235,7 @@ CHILDREN = Family(
 CHILD_EXITS = Family(
     name="celery_worker_child_exits_total",
     kind=Kind.COUNTER,
-    help="Children of a worker's pool that have gone: exited, recycled, failed, or killed by a signal.",
+    help="Children of a worker's pool that have gone: exited, recycled, shrunk, failed, or killed by a signal.",
     labels=("worker", "reason"),
     on=fact.ChildrenExited,
     value="count",

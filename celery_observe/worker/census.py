@@ -17,6 +17,7 @@ from celery_observe.report import LISTED_AT_ONCE, Beat, Limit, Listing, Receptio
 from celery_observe.worker.canvas import canvas_of
 from celery_observe.worker.consumer import arrivals, forget_gone
 from celery_observe.worker.headers import PUBLISHED, RECEIVED
+from celery_observe.worker.memory import resident_memory, resident_memory_of_all
 from celery_observe.worker.queues import queue_names
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def census(worker: Any, pulse: Pulse, children: Children, *, leaving: bool = Fal
         limits=list(_limits(consumer)),
         spawned=children.spawned,
         exits=children.exits(),
+        memory=resident_memory(os.getpid()),
+        children_memory=resident_memory_of_all(children.pids),
     )
 
 

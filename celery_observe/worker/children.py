@@ -10,6 +10,8 @@ from kombu.asynchronous import get_event_loop
 
 from celery_observe.worker.guard import harmless
 
+_SHRUNK = "shrunk"
+"""The pool was made smaller, by an autoscaler or remote control: billiard terminates the child, too."""
 _RECYCLED = 155
 """billiard's EX_RECYCLE: the child has reached ``max_tasks_per_child`` or ``max_memory_per_child``."""
 
@@ -41,9 +43,14 @@ class Children:
         for child in self._living.copy():
             code = _exit_code(child)
             if code is not None:
-                self._exits[_reason(code)] += 1
+                self._exits[_SHRUNK if _was_let_go(child) else _reason_of(code)] += 1
                 self._living.remove(child)
         return dict(self._exits)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that live, as far as is known."""
+        return [child.pid for child in self._living.copy() if _exit_code(child) is None and child.pid]
 
     @property
     def extinct(self) -> bool:
@@ -56,7 +63,12 @@ def _exit_code(child: Any) -> int | None:
     return getattr(getattr(child, "_popen", None), "returncode", None)
 
 
-def _reason(code: int) -> str:
+def _was_let_go(child: Any) -> bool:
+    """Say whether billiard ended a child that executed nothing (``Pool.shrink``), and not a job with its child."""
+    return getattr(child, "_controlled_termination", False) and not getattr(child, "_job_terminated", False)
+
+
+def _reason_of(code: int) -> str:
     """Name an exit code: exited, recycled, failed, or the signal that killed."""
     if code < 0:
         return _signal_name(-code)

@@ -300,6 +300,7 @@ def _children() -> list[Panel]:
                 stacked=True,
                 colours={
                     "recycled": colours.GOOD,
+                    "shrunk": "light-blue",
                     "exited": colours.NEUTRAL,
                     "failed": "yellow",
                 },

@@ -257,7 +257,7 @@ def test_rate_limits_are_read_from_the_worker(start: Start) -> None:
 
 
 def test_what_a_worker_holds_is_read_from_it(start: Start) -> None:
-    """Reserved, scheduled, prefetch and slots, without a broadcast."""
+    """Reserved, scheduled, prefetch, slots and memory, without a broadcast."""
     worker = start(pool="prefork", concurrency=1)
     worker.send("work", 4.0)
     worker.send("add", 1, 2)
@@ -270,6 +270,8 @@ def test_what_a_worker_holds_is_read_from_it(start: Start) -> None:
     assert page.value("celery_worker_slots", worker=worker.node) == 1
     assert page.value("celery_worker_prefetch", worker=worker.node) == 5
     assert page.value("celery_worker_connected", worker=worker.node) == 1
+    resident = page.total("celery_worker_resident_memory_bytes")
+    assert 20_000_000 < page.total("celery_worker_children_resident_memory_bytes") < 2 * resident < 2_000_000_000
 
 
 def test_a_lost_broker_shows_and_the_worker_is_still_alive(start: Start, redis_server: Redis) -> None:

@@ -307,9 +307,10 @@ def test_a_lifted_rate_limit_is_infinite(desk: Desk) -> None:
 
 def test_the_pool_and_the_consumer_are_told(desk: Desk) -> None:
     """As the beat says."""
-    desk.tell(beat(1.0, reserved=4, prefetch=8, slots=2, connected=True, restarts=1, spawned=3))
+    pool = {"slots": 2, "spawned": 3, "memory": 9, "children_memory": 7}
+    desk.tell(beat(1.0, reserved=4, prefetch=8, connected=True, restarts=1, **pool))
 
-    assert desk.told(WorkerReported) == [WorkerReported(NODE, 4, None, 8, 2, 1, 1, 3)]
+    assert desk.told(WorkerReported) == [WorkerReported(NODE, 4, None, 8, 2, 1, 1, 3, 9, 7)]
 
 
 def progress(at: float, **fields: Any) -> Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from celery_observe.worker import commands, consumer, executions, publisher
 from celery_observe.worker.children import Children
 from celery_observe.worker.guard import handler, harmless
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
+from celery_observe.worker.memory import resident_memory, resident_memory_of_all
 from celery_observe.worker.pulse import CHILDLESS_AFTER, STUCK_AFTER, Pulse
 from celery_observe.worker.queues import QueueNames
 from celery_observe.worker.reporter import Reporter, reporter
@@ -363,13 +365,36 @@ def test_children_are_counted_by_how_they_went(code: int, reason: str) -> None:
     """Once, and only when billiard has found it out."""
     children = Children()
     process = SimpleNamespace(returncode=None)
-    child = SimpleNamespace(_popen=process)
+    child = SimpleNamespace(_popen=process, pid=77)
     children._meet(SimpleNamespace(_pool=[child]))  # noqa: SLF001 - otherwise the hub of a worker calls it
 
-    assert (children.exits(), children.extinct) == ({}, False)
+    assert (children.exits(), children.extinct, children.pids) == ({}, False, [77])
     process.returncode = code
-    assert children.extinct
+    assert (children.extinct, children.pids) == (True, [])
     assert children.exits() == children.exits() == {reason: 1}
+
+
+@pytest.mark.parametrize(("ended_with_its_job", "reason"), [(False, "shrunk"), (True, "sigterm")])
+def test_a_child_of_a_pool_that_was_made_smaller_was_not_killed(ended_with_its_job: bool, reason: str) -> None:
+    """Billiard terminates both it and the child of a task that is revoked."""
+    children = Children()
+    child = SimpleNamespace(_popen=SimpleNamespace(returncode=-15), pid=77, _controlled_termination=True)
+    child._job_terminated = ended_with_its_job  # noqa: SLF001 - billiard's name
+    children._meet(SimpleNamespace(_pool=[child]))  # noqa: SLF001 - otherwise the hub of a worker calls it
+
+    assert children.exits() == {reason: 1}
+
+
+def test_memory_is_told_of_processes_that_there_are() -> None:
+    """More than Python needs, and nothing of what is gone."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    own = resident_memory(os.getpid()) or 0
+
+    assert 10_000_000 < own < 4_000_000_000
+    assert own * 0.9 < (resident_memory_of_all([os.getpid(), gone.pid]) or 0) < own * 1.1
+    assert resident_memory(gone.pid) is None
+    assert resident_memory_of_all([gone.pid]) is None
 
 
 def worker(*, queues: tuple[str, ...] = ("q",), pool: str = "celery.concurrency.prefork") -> Any:
