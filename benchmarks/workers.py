@@ -1,6 +1,8 @@
-"""What a round of questions to workers costs: time, CPU of ours, messages. Redis is started, the workers are simulated.
+"""What questions to workers cost: time, CPU of ours, by question. Redis is started, the workers are simulated.
 
 PYTHONPATH=tests python benchmarks/workers.py --workers 50 --rounds 20
+
+A question goes out once per interval; in a round each has had its turn.
 
 One process answers for all workers as Celery's do: each command with the reply of a worker that is busy, on the channel
 where replies go. So the CPU of the workers is not measured; that of a worker is one message in and one out a command.
@@ -14,13 +16,16 @@ import resource
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import Celery
 
 from celery_observe.broker import BrokerSettings
 from celery_observe.metrics import observer
+from celery_observe.probes import Sample
+from celery_observe.probes.rota import ROUND
 from celery_observe.probes.workers import WorkersProbe
 from celery_observe.settings import Settings
 from services.probed import Heard
@@ -92,23 +97,33 @@ def answer(url: str, count: int) -> None:
                 connection.drain_events()
 
 
-def measure(url: str, count: int, rounds: int) -> tuple[list[float], list[float], int]:
-    """Return the wall and CPU milliseconds of each round, and the number of samples."""
+class Cost(NamedTuple):
+    """Milliseconds of one question."""
+
+    wall: float
+    cpu: float
+
+
+def measure(url: str, count: int, rounds: int) -> tuple[dict[str, list[Cost]], int]:
+    """Return the costs of each question, and the number of samples."""
     heard = Heard(beating={f"worker{number}@host" for number in range(count)})
     probe = WorkersProbe(BrokerSettings(url=url), Settings(inspect_timeout=30.0), heard)
     eventually(lambda: any(each.family is observer.WORKERS_ANSWERED and each.value == count for each in probe.ask()))
-    walls, cpus, samples = [], [], 0
-    for _ in range(rounds):
+    costs: defaultdict[str, list[Cost]] = defaultdict(list)
+    told: list[Sample] = []
+    for _ in range(rounds * ROUND):
         wall, cpu = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-        samples = len(probe.ask())
+        told = probe.ask()
         after = resource.getrusage(resource.RUSAGE_SELF)
-        walls.append(1000 * (time.perf_counter() - wall))
-        cpus.append(1000 * (after.ru_utime + after.ru_stime - cpu.ru_utime - cpu.ru_stime))
-    return walls, cpus, samples
+        spent = after.ru_utime + after.ru_stime - cpu.ru_utime - cpu.ru_stime
+        asked = {each.labels[0]: each.value for each in told if each.family is observer.WORKERS_ASKED}
+        latest = max(asked, key=lambda command: asked[command])
+        costs[latest].append(Cost(1000 * (time.perf_counter() - wall), 1000 * spent))
+    return costs, len(told)
 
 
 def main() -> None:
-    """Print one line."""
+    """Print a line for each question, and one for a round."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--workers", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=20)
@@ -117,11 +132,18 @@ def main() -> None:
         crowd = multiprocessing.Process(target=answer, args=(server.url, given.workers), daemon=True)
         crowd.start()
         time.sleep(1.0)
-        walls, cpus, samples = measure(server.url, given.workers, given.rounds)
+        costs, samples = measure(server.url, given.workers, given.rounds)
         crowd.terminate()
+    medians = {
+        command: Cost(statistics.median(each.wall for each in spent), statistics.median(each.cpu for each in spent))
+        for command, spent in costs.items()
+    }
+    for command, cost in medians.items():
+        print(f"{given.workers} workers, {command}: {cost.wall:.0f} ms, CPU {cost.cpu:.0f} ms")
+    regular = [cost for command, cost in medians.items() if command not in {"conf", "registered"}]
     print(
-        f"{given.workers} workers: {statistics.median(walls):.0f} ms, CPU {statistics.median(cpus):.0f} ms, "
-        f"{samples} samples"
+        f"{given.workers} workers, a round: {sum(each.wall for each in regular):.0f} ms, "
+        f"CPU {sum(each.cpu for each in regular):.0f} ms, {samples} samples"
     )
 
 

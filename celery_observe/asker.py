@@ -1,7 +1,7 @@
 """Decides when the workers of a broker are asked, and hands their answers to its reader.
 
-Once per interval all are asked, by the leader if there are replicas; in between, by each replica, those of which its
-events give it a reason to ask.
+Once per interval all are asked one question, by the leader if there are replicas; in between, by each replica, those of
+which its events give it a reason to ask.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from celery_observe.fleet import MAX_WORKERS
 from celery_observe.logs import log
-from celery_observe.probes import Prober
+from celery_observe.probes import STALE_AFTER, Prober
+from celery_observe.probes.rota import ROUND
 from celery_observe.probes.workers import Answers, WorkersProbe
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 _ASK_PAUSE = 1.0
 """Seconds between two questions to workers, at the least."""
-_MISSED = 1.5
-"""Intervals after which all workers are asked by us, since no leader did, to turn their events on."""
+_MISSED = 2.5
+"""Rounds after which all workers are asked by us, since no leader did, to turn their events on."""
 _FIRST_PAUSE = 2.0
 """Seconds after which a worker is asked once more; it doubles each time. One that is just starting answers then."""
 
@@ -40,7 +41,7 @@ class Asker(Prober):
         self.name = f"asker-{reader.broker.name or reader.broker.transport}"
         self.delay(settings.inspect_interval)  # unless the stream connects
         self._reader = reader
-        self._interval = settings.inspect_interval
+        self._round = ROUND * settings.inspect_interval
         self._enable = settings.enable_events
         self._connected = threading.Event()
         self._asked: dict[str, _Turn] = {}
@@ -55,11 +56,16 @@ class Asker(Prober):
             pause = min(self.turn(), _ASK_PAUSE)
             for workers in self._rounds(pause):
                 if workers is None and self._leads():
+                    self._probe.renew()
                     self.delay(0.0)
                     self.turn()
                 else:
                     self._guard.run(self._probe.name, partial(self._enquire, workers))
                 self._reader.inbox.put([])  # if that failed: the reader waits no longer
+
+    def _patience(self) -> float:
+        """Return after how many seconds what workers have said is not told any more: three rounds."""
+        return STALE_AFTER * self._round
 
     def _rounds(self, pause: float) -> list[set[str] | None]:
         """Wait so many seconds, and return whom to ask now: some, or all (None)."""
@@ -70,7 +76,7 @@ class Asker(Prober):
             return [known, None] if known else [None]
         if not self._reader.connected:
             return []
-        if self._enable and time.monotonic() - self._asked_all > _MISSED * self._interval:
+        if self._enable and time.monotonic() - self._asked_all > _MISSED * self._round:
             return [None]  # a new worker need not send heartbeats
         due = self._due()
         return [due] if due else []
@@ -86,7 +92,7 @@ class Asker(Prober):
         due = {worker for worker, turn in self._asked.items() if turn.at <= now}
         for worker in due:
             pause = self._asked[worker].pause
-            self._asked[worker] = _Turn(now + pause, min(2 * pause, self._interval))
+            self._asked[worker] = _Turn(now + pause, min(2 * pause, self._round))
         return due
 
     def _enquire(self, workers: set[str] | None) -> None:
@@ -95,13 +101,14 @@ class Asker(Prober):
         self._take(self._probe.enquire(workers), self._known() if workers is None else workers)
 
     def _take_all(self, answers: Answers, expected: set[str]) -> None:
-        self._asked_all = time.monotonic()
+        if answers.enabled is not None:
+            self._asked_all = time.monotonic()
         self._take(answers, expected)
 
     def _take(self, answers: Answers, expected: set[str]) -> None:
         """Hand the answers to the reader, and name whom events could not be turned on in."""
         self._reader.inbox.put(answers.snapshots)
-        if self._enable:
+        if answers.enabled is not None:
             self._name_unreached(answers.enabled, expected)
 
     def _name_unreached(self, enabled: Mapping[str, str | None], expected: set[str]) -> None:

@@ -93,13 +93,14 @@ class RunningTask(msgspec.Struct, frozen=True):
 class Snapshot(msgspec.Struct, frozen=True):
     """What one worker said of itself over remote control.
 
-    ``asked`` is the Unix time at which the question left: a task that started later may be missing.
-    ``queues`` are the names of the queues it consumes; None when it did not say. ``pool`` is empty then.
+    ``asked`` is the Unix time at which the question left: a task that started later may be missing. ``active`` is None
+    when that was not the question. ``queues`` are the names of the queues it consumes; None when it did not say.
+    ``pool`` is empty then.
     """
 
     worker: str
     asked: float
-    active: tuple[RunningTask, ...]
+    active: tuple[RunningTask, ...] | None
     reserved: tuple[RunningTask, ...]
     queues: tuple[str, ...] | None
     pool: str = ""
@@ -181,24 +182,23 @@ class _Request(msgspec.Struct):
 def snapshot(
     worker: str,
     asked: float,
-    active: Iterable[Mapping[str, Any]],
+    active: Iterable[Mapping[str, Any]] | None,
     reserved: Iterable[Mapping[str, Any]],
-    queues: Iterable[Mapping[str, Any]] | None,
+    queues: tuple[str, ...] | None,
     pool: str = "",
 ) -> Snapshot:
-    """Build a Snapshot from the replies of ``inspect active``, ``reserved`` and ``active_queues`` of one worker.
+    """Build a Snapshot from the replies of ``inspect active`` and ``reserved`` of one worker, and what it consumes.
 
     A queue is named only where the task's routing key is the name of a queue that the worker consumes.
     Raises msgspec.ValidationError for replies that Celery does not give.
     """
-    names = None if queues is None else tuple(str(queue["name"]) for queue in queues if "name" in queue)
-    known = frozenset(names or ())
+    known = frozenset(queues or ())
     return Snapshot(
         worker=worker,
         asked=asked,
-        active=tuple(_running(item, known) for item in active),
+        active=None if active is None else tuple(_running(item, known) for item in active),
         reserved=tuple(_running(item, known) for item in reserved),
-        queues=names,
+        queues=queues,
         pool=pool,
     )
 

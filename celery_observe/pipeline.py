@@ -31,6 +31,7 @@ from celery_observe.names import first_match
 from celery_observe.overview import INTERVAL, Source, Viewer
 from celery_observe.page import Page
 from celery_observe.probes import Prober, probes_for
+from celery_observe.probes.rota import ROUND
 from celery_observe.reader import Reader
 from celery_observe.recorder import Recorder
 from celery_observe.settings import trace_exporters
@@ -179,7 +180,7 @@ class Pipeline:
         settings = self._settings
         if settings.probe != "leader":
             return lambda: settings.probe == "on"
-        leader = Leader(lock_for(broker), min(settings.queue_interval, settings.inspect_interval), guard)
+        leader = Leader(lock_for(broker), min(settings.queue_interval, ROUND * settings.inspect_interval), guard)
         self._leaders.append(leader)
         return leader.leads
 

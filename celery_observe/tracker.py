@@ -589,16 +589,17 @@ class Tracker:
     def seed(self, snapshot: Snapshot, at: Instant) -> None:
         """Take in what a worker says it executes and holds: what we never saw, and what it no longer runs."""
         worker = self._fleet.meet(snapshot.worker, at)
-        worker.queues = snapshot.queues
+        worker.queues = snapshot.queues if snapshot.queues is not None else worker.queues
         self._fleet.identify(worker, pool=snapshot.pool)
-        for item in snapshot.active:
+        for item in snapshot.active or ():
             attempt = self._seeded(item, worker)
             if attempt.outcome is None and attempt.started is None and item.started is not None:
                 attempt.seeded = True
                 self._run(attempt, worker, item.started)
         for item in snapshot.reserved:
             self._seeded(item, worker)
-        self._compare(worker, snapshot)
+        if snapshot.active is not None:
+            self._compare(worker, snapshot.active, snapshot.asked - worker.skew)
 
     def _seeded(self, item: RunningTask, worker: Worker) -> Attempt:
         attempt = self._open.get(item.uuid) or self._ended.get(item.uuid)
@@ -610,10 +611,12 @@ class Tracker:
             self._open[item.uuid] = attempt
         return attempt
 
-    def _compare(self, worker: Worker, snapshot: Snapshot) -> None:
-        """Note which attempts are not listed that we believe to run; their last events may be on their way."""
-        asked = snapshot.asked - worker.skew
-        listed = {item.uuid for item in snapshot.active}
+    def _compare(self, worker: Worker, active: tuple[RunningTask, ...], asked: float) -> None:
+        """Note which attempts are not listed that we believe to run; their last events may be on their way.
+
+        ``asked`` is by the worker's clock.
+        """
+        listed = {item.uuid for item in active}
         worker.absent = {
             attempt.uuid: asked
             for attempt in worker.running

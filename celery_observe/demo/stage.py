@@ -101,7 +101,7 @@ def run(wishes: Wishes) -> int:
 
 
 def _exporter(given_port: int | None, terminal: Terminal, flower: Flower | None) -> Observer:
-    arguments = ["--app", _APP, "--queue-interval", "2", "--inspect-interval", "5"]
+    arguments = ["--app", _APP, "--queue-interval", "2", "--inspect-interval", "1"]
     arguments += ["--flower-url", flower.url] if flower is not None else []
     return Observer("exporter", arguments, port=_choose_port(given_port, terminal), asked_for=bool(given_port))
 

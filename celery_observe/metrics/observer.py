@@ -116,7 +116,13 @@ LEADER = Family(
 WORKERS_ANSWERED = Family(
     name="celery_observe_workers_answered",
     kind=Kind.GAUGE,
-    help="Workers that answered when all were asked last. One that is busy may not: that does not make it down.",
+    help="Workers that answered the last question to all. One that is busy may not: that does not make it down.",
+)
+WORKERS_ASKED = Family(
+    name="celery_observe_workers_asked_timestamp_seconds",
+    kind=Kind.GAUGE,
+    help="Unix time at which workers were asked each question last, of those that take turns.",
+    labels=("command",),
 )
 PLUGIN_UP = Family(
     name="celery_observe_plugin_up",

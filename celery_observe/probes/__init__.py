@@ -183,12 +183,16 @@ class Prober(threading.Thread):
         """
         if not self._leads():
             self._fall_silent()
-        slowest = max((turn.probe.interval for turn in self._turns), default=0.0)  # they wait for each other
+        patience = self._patience()
         for turn in self._turns:
             age = self._clock() - turn.at
-            if turn.told is not None and age > STALE_AFTER * slowest:
+            if turn.told is not None and age > patience:
                 self._tell(turn, None)
                 self._guard.run(turn.probe.name, partial(_complain, turn.probe, age))
+
+    def _patience(self) -> float:
+        """Return after how many seconds without an answer a probe counts as hanging: they wait for each other."""
+        return STALE_AFTER * max((turn.probe.interval for turn in self._turns), default=0.0)
 
     def _ask(self, turn: _Turn) -> None:
         told = self._guard.run(turn.probe.name, lambda: answer_of(turn.probe))

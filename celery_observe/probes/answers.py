@@ -118,6 +118,18 @@ def _name_of_today(key: str) -> str:
     return _OLD_NAMES.get(key, key)
 
 
+def length(reply: Any) -> int:
+    """Return how many tasks a worker lists. Raises TypeError for what is no list."""
+    if not isinstance(reply, list):
+        raise TypeError(f"{reply!r:.100} is no list")
+    return len(reply)
+
+
+def queue_names(reply: Any) -> tuple[str, ...]:
+    """Return the queues that a worker consumes, out of ``inspect active_queues``. Raises TypeError or KeyError."""
+    return tuple(str(queue["name"]) for queue in reply)
+
+
 def multiplier(conf: Any) -> int:
     """Return ``worker_prefetch_multiplier`` out of ``inspect conf``.
 

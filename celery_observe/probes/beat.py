@@ -17,6 +17,7 @@ from celery_observe.metrics import Family, beat, tasks
 from celery_observe.names import label_rules
 from celery_observe.probes import Observed, Probe, Sample, asks
 from celery_observe.probes.control import Question, RemoteControl
+from celery_observe.probes.rota import ROUND
 from celery_observe.settings import Settings
 
 BEATS = "celerybeat@*"
@@ -39,7 +40,7 @@ class BeatsProbe:
     families: tuple[Family, ...] = (beat.INSTANCES,)
 
     def __init__(self, broker: BrokerSettings, settings: Settings) -> None:
-        self.interval = settings.inspect_interval
+        self.interval = ROUND * settings.inspect_interval
         self._control = RemoteControl(broker, settings.inspect_timeout)
         self._met = False
 

@@ -13,6 +13,7 @@ from celery_observe.broker import BrokerSettings
 from celery_observe.capacity import Load, MeanRuntimes, Target, desired_slots
 from celery_observe.metrics import Family, observer, queues, tasks, workers
 from celery_observe.probes import Observed, Probe, Sample, asks
+from celery_observe.probes.rota import ROUND
 from celery_observe.recorder import Labels
 from celery_observe.settings import Settings
 from celery_observe.stalled import Look, Watch
@@ -39,7 +40,8 @@ class CapacityProbe:
         self._clock = clock
         self._target = Target(settings.drain_target, settings.min_slots, settings.max_slots)
         self._runtimes = MeanRuntimes()
-        self._watch = Watch(settings.stalled_after)
+        asked = ROUND * settings.inspect_interval  # by then all that is looked at is news
+        self._watch = Watch(max(settings.stalled_after, asked if settings.remote_control else 0.0))
 
     def ask(self) -> list[Sample]:
         """Look at what is told now."""

@@ -1,15 +1,16 @@
 """What workers say when they are asked: what they execute and hold, which queues they consume, what their pool can do.
 
-Events alone cannot tell what was under way before we came, nor capacity. All workers are asked together once per
-interval, those that events give a reason for in between. Only the answers to the first make samples.
+Celery has no command that answers all of this, so the questions take turns: once per interval one of them goes to all
+workers, as one broadcast. At the start, after a connect and after an outage all go out together; and those workers of
+which events give a reason are asked by name. All answers make samples, each as old as its question.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -21,8 +22,10 @@ from celery_observe.masking import mask_text
 from celery_observe.metrics import Family, observer, workers
 from celery_observe.names import label_rules
 from celery_observe.probes import Observed, Sample
-from celery_observe.probes.answers import Stats, multiplier, rate_limits, stats
+from celery_observe.probes.answers import Stats, length, multiplier, queue_names, rate_limits, stats
 from celery_observe.probes.control import Question, RemoteControl, Replies
+from celery_observe.probes.memory import Memory
+from celery_observe.probes.rota import ROUND, Rota
 from celery_observe.settings import Settings
 
 _ASK_AGAIN = 300.0
@@ -31,6 +34,10 @@ _MAX_SCHEDULED = 1000
 """A worker that holds more tasks until their ETA is not asked for them: its answer would keep it from its work."""
 _UNREADABLE = (msgspec.ValidationError, AttributeError, KeyError, TypeError, ValueError)
 """What an answer raises that Celery does not give."""
+_ENABLE = "enable_events"
+_EACH_TIME = ("active", "reserved", "active_queues", "stats")
+_SELDOM: dict[str, dict[str, Any]] = {"registered": {"taskinfoitems": ["rate_limit"]}, "conf": {}}
+"""Large answers that seldom change, with the arguments of the commands."""
 T = TypeVar("T")
 
 
@@ -38,32 +45,8 @@ class Answers(NamedTuple):
     """What workers have answered: what each does and is, and why it cannot send task events (None: it does)."""
 
     snapshots: list[Snapshot]
-    stats: dict[str, Stats]
-    enabled: dict[str, str | None]
-
-
-class _Known(msgspec.Struct):
-    """What is remembered of a worker that is up but did not answer the last time: it may have been busy."""
-
-    stats: Stats
-    queues: tuple[str, ...] | None = None
-    multiplier: int | None = None
-    limits: dict[str, float] = {}
-    asked: float = 0.0
-    """When its settings were asked for, by our monotonic clock."""
-
-    @property
-    def configured_prefetch(self) -> int | None:
-        """The prefetch count that its settings amount to."""
-        if self.multiplier is None or self.stats.most_slots is None:
-            return None
-        return self.multiplier * self.stats.most_slots
-
-    @property
-    def has_few_scheduled(self) -> bool:
-        """Whether it may be asked for them: each that it holds until its ETA adds one to its prefetch count."""
-        configured, now = self.configured_prefetch, self.stats.prefetch
-        return bool(configured) and now is not None and now - (configured or 0) <= _MAX_SCHEDULED
+    enabled: dict[str, str | None] | None
+    """None if that was not the question."""
 
 
 class WorkersProbe:
@@ -72,6 +55,7 @@ class WorkersProbe:
     name = "workers"
     families: tuple[Family, ...] = (
         observer.WORKERS_ANSWERED,
+        observer.WORKERS_ASKED,
         workers.SLOTS,
         workers.CONSUMES,
         workers.PREFETCH,
@@ -93,91 +77,137 @@ class WorkersProbe:
         *,
         on_answers: Callable[[Answers, set[str]], None] = lambda _answers, _expected: None,
         clock: Callable[[], float] = time.monotonic,
+        control: RemoteControl | None = None,
     ) -> None:
         self.interval = settings.inspect_interval
-        self._control = RemoteControl(broker, settings.inspect_timeout)
+        self._control = control or RemoteControl(broker, settings.inspect_timeout)
         self._observed = observed
         self._on_answers = on_answers
         self._clock = clock
         self._label_of = label_rules(settings.task_allow, settings.task_deny, settings.task_rename)
         self._by_task = settings.worker_label
-        self._enable = [Question("enable_events")] if settings.enable_events else []
-        self._known: dict[str, _Known] = {}
+        self._enable = (_ENABLE,) if settings.enable_events else ()
+        self._rota = Rota(*((each,) for each in (*reversed(_EACH_TIME), "scheduled")), (*self._enable, *_SELDOM))
+        self._memory = Memory()
+        self._whole = True
+        self._answered = 0
+        self._asked: dict[str, float] = {}
+        """When each question was asked last, in Unix seconds."""
 
     def ask(self) -> list[Sample]:
-        """Ask all workers everything, and return as soon as all have answered that are known. Raises ProbeError."""
-        asked, up = time.time(), self._observed.up()
-        known = None if self._enable else up | self._known.keys()  # a new worker need not send heartbeats
-        replies = self._control.ask([*self._now(None), *self._seldom(up)], known or None)
-        answers = _understood(replies, asked)
+        """Ask all workers the next question, or all at once if little is known. Raises ProbeError."""
+        up = self._observed.up()
+        if self._is_old("stats"):
+            self._whole = True
+        questions = self._together(None) if self._whole else [self._next(up)]
+        answers = self._ask(questions, up | self._memory.workers)
+        self._whole = False
         self._on_answers(answers, up)
-        self._learn(answers.stats, replies, up)
-        return [*self._tell(replies)]
+        return [*self._tell()]
 
     def enquire(self, names: Collection[str] | None) -> Answers:
-        """Ask these workers, or all, what they execute, hold and consume. Raises ProbeError."""
-        asked = time.time()
-        return _understood(self._control.ask(self._now(names), names), asked)
+        """Ask these workers, or all, what they do, and those of them that are new the rest too. Raises ProbeError."""
+        new = [self._question(command, self._memory.older(command, names or (), -math.inf)) for command in _SELDOM]
+        return self._ask([*self._together(names), *new], names)
+
+    def renew(self) -> None:
+        """Ask all that can be asked of all workers the next time: what was known of them may be over."""
+        self._whole = True
 
     def close(self) -> None:
         """Do nothing: an enquiry leaves nothing open."""
 
     # -- questions
 
-    def _now(self, names: Collection[str] | None) -> list[Question]:
-        """Return what is asked each time. Events are turned on first, so that what follows covers what came before."""
-        commands = ("active", "reserved", "active_queues", "stats")
-        return [each._replace(workers=names) for each in (*self._enable, *map(Question, commands))]
+    def _together(self, names: Collection[str] | None) -> list[Question]:
+        """Return what is asked at once. Events are turned on first, so that what follows covers what came before."""
+        return [self._question(command, names) for command in (*self._enable, *_EACH_TIME)]
 
-    def _seldom(self, up: set[str]) -> list[Question]:
-        """Return what is asked of some: settings, if not known lately, and what waits for its ETA, if not too much."""
-        now = self._clock()
-        fresh = {name for name, known in self._known.items() if now - known.asked < _ASK_AGAIN}
-        due = (up | self._known.keys()) - fresh
-        few = {name for name, known in self._known.items() if known.has_few_scheduled}
-        return [
-            Question("conf", due),
-            Question("registered", due, {"taskinfoitems": ["rate_limit"]}),
-            Question("scheduled", few),
-        ]
+    def _question(self, command: str, names: Collection[str] | None) -> Question:
+        return Question(command, names, _SELDOM.get(command, {}))
+
+    def _next(self, up: set[str]) -> Question:
+        """Return the question whose turn it is: to all; or to some, what is not known lately, or is not too much."""
+        known, now = up | self._memory.workers, self._clock()
+        some = {command: self._memory.older(command, known, now - _ASK_AGAIN) for command in _SELDOM}
+        some["scheduled"] = set(filter(self._holds_few, self._memory.workers))
+        possible = [*self._enable, *_EACH_TIME, *(command for command, names in some.items() if names)]
+        command = self._rota.next(possible)
+        return self._question(command, some.get(command))
 
     # -- answers
 
-    def _learn(self, answered: dict[str, Stats], replies: Replies, up: set[str]) -> None:
-        """Remember what those say that answered; forget who neither answers nor beats."""
-        known = {name: known for name, known in self._known.items() if name in up}
-        for name, said in answered.items():
-            before = self._known.get(name)
-            known[name] = before if before and before.stats.pid == said.pid else _Known(said)
-            known[name].stats = said
-            self._learn_settings(name, known[name], replies)
-        self._known = known
+    def _ask(self, questions: list[Question], expected: Collection[str] | None) -> Answers:
+        asked, at = time.time(), self._clock()
+        enabling = any(question.command == _ENABLE for question in questions)  # and a new worker need not beat
+        replies = self._control.ask(questions, None if enabling else expected or None)
+        for question in sorted(questions, key=lambda each: each.command != "stats"):
+            self._learn(question, replies[question.command], at)
+        everybody = [question.command for question in questions if question.workers is None]
+        if everybody:
+            self._memory.keep(self._observed.up().union(*(replies[command] for command in everybody)))
+            self._answered = max(len(replies[command]) for command in everybody)
+        is_turn = len(questions) == 1
+        for command in (each.command for each in questions if is_turn or each.workers is None):
+            self._rota.note(command, at)
+            self._asked[command] = asked
+        enabled = {name: _refusal(reply) for name, reply in replies[_ENABLE].items()} if enabling else None
+        return Answers([*self._snapshots(replies, asked)], enabled)
 
-    def _learn_settings(self, name: str, known: _Known, replies: Replies) -> None:
-        if name in replies["active_queues"]:
-            queues = _read(name, lambda: tuple(str(each["name"]) for each in replies["active_queues"][name]))
-            known.queues = known.queues if queues is None else queues
-        if name in replies["conf"] and name in replies["registered"]:
-            known.asked = self._clock()
-            known.multiplier = _read(name, lambda: multiplier(replies["conf"][name]))
-            known.limits = _read(name, lambda: rate_limits(replies["registered"][name])) or {}
+    def _learn(self, question: Question, replies: dict[str, Any], at: float) -> None:
+        """Remember what those say that answered, and who did not; it is made sense of, or it is none."""
+        read = _READERS[question.command]
+        found = ((name, _read(name, read, reply)) for name, reply in replies.items())
+        answers = {name: answer for name, answer in found if answer is not None}
+        asked = self._memory.workers if question.workers is None else question.workers
+        self._memory.take(question.command, answers, asked, at)
+
+    def _snapshots(self, replies: Replies, asked: float) -> Iterator[Snapshot]:
+        """Return what the reader wants to know of the workers that have just answered."""
+        active, reserved = replies.get("active", {}), replies.get("reserved", {})
+        queues, said = self._memory.last("active_queues"), self._memory.last("stats")
+        for name in sorted(set[str]().union(*(replies.get(command, ()) for command in _EACH_TIME))):
+            pool = said[name].pool_name if name in said else ""
+            told = name, asked, active.get(name), reserved.get(name, ()), queues.get(name), pool
+            found = _read(name, snapshot, *told)
+            if found is not None:
+                yield found
 
     # -- samples
 
-    def _tell(self, replies: Replies) -> Iterator[Sample]:
-        answered = self._known.keys() & replies["stats"].keys()
-        yield Sample(observer.WORKERS_ANSWERED, (), len(answered))
-        for name, known in self._known.items():
-            yield from self._lasting(name, known)
-        for name in answered:
-            yield from self._momentary(name, self._known[name].stats, replies)
+    def _is_old(self, command: str) -> bool:
+        """Whether a question has had no answers for two rounds: what was true of a moment is so no more."""
+        return self._clock() - self._rota.asked(command) > 2 * ROUND * self.interval
 
-    def _momentary(self, name: str, said: Stats, replies: Replies) -> Iterator[Sample]:
+    def _now(self, command: str) -> dict[str, Any]:
+        return {} if self._is_old(command) else self._memory.now(command)
+
+    def _configured_prefetch(self, name: str) -> int | None:
+        """Return the prefetch count that a worker's settings amount to."""
+        factor, said = self._memory.last("conf").get(name), self._memory.last("stats").get(name)
+        return factor * said.most_slots if factor is not None and said is not None and said.most_slots else None
+
+    def _holds_few(self, name: str) -> bool:
+        """Whether a worker may be asked for what waits for its ETA: each adds one to its prefetch count."""
+        configured = self._configured_prefetch(name)
+        now = self._memory.last("stats")[name].prefetch if configured is not None else None
+        return configured is not None and now is not None and now - configured <= _MAX_SCHEDULED
+
+    def _tell(self) -> Iterator[Sample]:
+        yield Sample(observer.WORKERS_ANSWERED, (), self._answered)
+        yield from (Sample(observer.WORKERS_ASKED, (command,), at) for command, at in self._asked.items())
+        yield from self._lasting()
+        for name, said in self._now("stats").items():
+            yield from self._momentary(name, said)
+        yield from (Sample(workers.RESERVED, (name,), count) for name, count in self._now("reserved").items())
+        for name, count in self._now("scheduled").items():
+            if self._holds_few(name):
+                yield Sample(workers.SCHEDULED, (name,), count)
+
+    def _momentary(self, name: str, said: Stats) -> Iterator[Sample]:
         """Tell what is true of the moment of the answer only."""
         values = (
             (workers.PREFETCH, said.prefetch),
-            (workers.RESERVED, _length(replies["reserved"].get(name))),
-            (workers.SCHEDULED, _length(replies["scheduled"].get(name))),
             (workers.UPTIME, said.uptime),
             (workers.CPU, said.cpu),
             (workers.PEAK_MEMORY, said.peak_memory),
@@ -188,51 +218,31 @@ class WorkersProbe:
             totals[self._label_of(task)] += count
         yield from (Sample(workers.TASKS, (name, task), count) for task, count in totals.items())
 
-    def _lasting(self, name: str, known: _Known) -> Iterator[Sample]:
+    def _lasting(self) -> Iterator[Sample]:
         """Tell what is true of a worker until it says otherwise."""
-        if known.stats.slots is not None:
-            yield Sample(workers.SLOTS, (name,), known.stats.slots)
-        if known.configured_prefetch is not None:
-            yield Sample(workers.PREFETCH_CONFIGURED, (name,), known.configured_prefetch)
-        yield from (Sample(workers.CONSUMES, (name, queue), 1) for queue in known.queues or ())
-        limits: dict[str, float] = {}
-        for task, limit in known.limits.items():
-            label = self._label_of(task)
-            limits[label] = min(limit, limits.get(label, limit))
-        yield from (Sample(workers.RATE_LIMIT, (name, label), limit) for label, limit in limits.items())
+        for name, said in self._memory.last("stats").items():
+            configured = self._configured_prefetch(name)
+            if said.slots is not None:
+                yield Sample(workers.SLOTS, (name,), said.slots)
+            if configured is not None:
+                yield Sample(workers.PREFETCH_CONFIGURED, (name,), configured)
+        for name, queues in self._memory.last("active_queues").items():
+            yield from (Sample(workers.CONSUMES, (name, queue), 1) for queue in queues)
+        for name, limits in self._memory.last("registered").items():
+            strictest: dict[str, float] = {}
+            for task, limit in limits.items():
+                label = self._label_of(task)
+                strictest[label] = min(limit, strictest.get(label, limit))
+            yield from (Sample(workers.RATE_LIMIT, (name, label), limit) for label, limit in strictest.items())
 
 
-def _understood(replies: Replies, asked: float) -> Answers:
-    """Make sense of all replies but those that Celery does not give."""
-    said = {name: _read(name, partial(stats, reply)) for name, reply in replies["stats"].items()}
-    known = {name: each for name, each in said.items() if each is not None}
-    found = (_read(name, partial(_snapshot, name, replies, asked, known.get(name))) for name in replies["active"])
-    enabled = {name: _refusal(reply) for name, reply in replies.get("enable_events", {}).items()}
-    return Answers([each for each in found if each is not None], known, enabled)
-
-
-def _snapshot(name: str, replies: Replies, asked: float, said: Stats | None) -> Snapshot:
-    return snapshot(
-        name,
-        asked,
-        replies["active"][name],
-        replies["reserved"].get(name, ()),
-        replies["active_queues"].get(name),
-        said.pool_name if said is not None else "",
-    )
-
-
-def _read(name: str, read: Callable[[], T]) -> T | None:
+def _read(name: str, read: Callable[..., T], *said: Any) -> T | None:
     """Return what an answer says; None, and a line in the log, if Celery does not answer so."""
     try:
-        return read()
+        return read(*said)
     except _UNREADABLE as error:
         log.warning("worker gave an answer that Celery does not give", worker=name, error=str(error)[:200])
         return None
-
-
-def _length(reply: Any) -> int | None:
-    return len(reply) if isinstance(reply, list) else None
 
 
 def _refusal(reply: Any) -> str | None:
@@ -240,3 +250,15 @@ def _refusal(reply: Any) -> str | None:
     if isinstance(reply, dict) and "ok" in reply:
         return None
     return mask_text(str(reply.get("error", reply) if isinstance(reply, dict) else reply))[:200]
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    _ENABLE: bool,
+    "active": length,
+    "reserved": length,
+    "scheduled": length,
+    "active_queues": queue_names,
+    "stats": stats,
+    "registered": rate_limits,
+    "conf": multiplier,
+}

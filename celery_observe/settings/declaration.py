@@ -153,7 +153,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool, _source("Ask workers by inspect and control. Without it, only events are used.")
     ] = True
     inspect_timeout: Annotated[Seconds, _source("How long workers have to answer.", "SECONDS")] = 1.0
-    inspect_interval: Annotated[Seconds, _source("Time between two rounds of questions.", "SECONDS")] = 30.0
+    inspect_interval: Annotated[
+        Seconds,
+        _source(
+            "Time between two questions, each one broadcast; there are six, which take turns.",
+            "SECONDS",
+        ),
+    ] = 5.0
     probe: Annotated[
         Literal["on", "off", "leader"],
         _source(

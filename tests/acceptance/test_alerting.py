@@ -19,7 +19,7 @@ from services.webhook import Told, Webhook
 from services.worker import Worker
 
 VISIBILITY = {"visibility_timeout": 10}
-INTERVALS = ("--queue-interval", "1", "--inspect-interval", "1", "--stalled-after", "3")
+INTERVALS = ("--queue-interval", "1", "--inspect-interval", "0.2", "--stalled-after", "3")
 PROBING = (*INTERVALS, "--transport-option", "visibility_timeout=10")
 RATE = 'celery_task_outcomes:rate5m{outcome="succeeded"}'
 SHIPPED_RULES = sorted((SHIPPED / "rules").glob("*.yml"))

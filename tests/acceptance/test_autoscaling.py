@@ -12,7 +12,7 @@ from services.rabbitmq import RabbitMQ
 from services.redis import Redis
 from services.worker import Worker
 
-QUICKLY = ("--queue", "celery", "--queue-interval", "0.5", "--inspect-interval", "1", "--drain-target", "10")
+QUICKLY = ("--queue", "celery", "--queue-interval", "0.5", "--inspect-interval", "0.2", "--drain-target", "10")
 INPUTS = ("celery_queue_waiting", "celery_queue_slots", "celery_queue_consumers", "celery_queue_desired_slots")
 
 

@@ -22,7 +22,7 @@ from services.worker import Worker
 
 pytestmark = pytest.mark.workers
 
-COMPAT = ("--compat", "celery-exporter", "--compat", "flower", "--queue-interval", "1", "--inspect-interval", "1")
+COMPAT = ("--compat", "celery-exporter", "--compat", "flower", "--queue-interval", "1", "--inspect-interval", "0.2")
 HOST = socket.gethostname()
 EXPORTERS = 3
 TOLERANCE = 1e-3

@@ -12,7 +12,7 @@ from services.redis import Redis
 from services.worker import Worker
 
 INTERVAL = 3.0  # seconds
-REPLICA = ("--probe", "leader", "--queue", "celery", "--queue-interval", "3", "--inspect-interval", "3")
+REPLICA = ("--probe", "leader", "--queue", "celery", "--queue-interval", "3", "--inspect-interval", "0.5")
 LEADER = "celery_observe_leader"
 ASKED = ("celery_queue_waiting", "celery_queue_desired_slots", "celery_worker_slots", "celery_worker_prefetch")
 

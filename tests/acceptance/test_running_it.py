@@ -112,7 +112,7 @@ def test_events_are_turned_on_where_they_are_off(
 ) -> None:
     """Workers that run without -E, and those that come later, are told to send task events."""
     first = celery_worker(redis_server.url, events=False, queues=("first",))
-    page = exporter(redis_server.url, arguments=("--enable-events", "--inspect-interval", "1"))
+    page = exporter(redis_server.url, arguments=("--enable-events", "--inspect-interval", "0.2"))
     first.wait_output("Events of group {task} enabled by remote")
     second = celery_worker(redis_server.url, events=False, queues=("second",))
     second.wait_output("Events of group {task} enabled by remote")
@@ -133,7 +133,7 @@ def test_workers_that_cannot_be_told_to_send_events_are_named(
     deaf = celery_worker(redis_server.url, events=False, worker_enable_remote_control=False)
     mute = celery_worker(redis_server.url, "--without-heartbeat", "--without-gossip", events=False)
 
-    page = exporter(redis_server.url, arguments=("--enable-events", "--inspect-interval", "1"))
+    page = exporter(redis_server.url, arguments=("--enable-events", "--inspect-interval", "0.2"))
 
     eventually(lambda: page.output.count(UNREACHED) == 2, what="two workers are named")
     rounds = page.metrics().total(ROUNDS, plugin="workers")
@@ -153,7 +153,7 @@ def test_asking_leaves_nothing_behind(
     celery_worker(redis_server.url)
     with redis_server.client() as client:
         keys, connections = set(client.keys()), len(client.client_list())
-        page = exporter(redis_server.url, arguments=("--enable-events", "--inspect-interval", "0.5"))
+        page = exporter(redis_server.url, arguments=("--enable-events", "--inspect-interval", "0.1"))
 
         page.wait_for(lambda samples: samples.total(ROUNDS, plugin="workers") >= 5)
         assert page.terminate() == 0
@@ -220,7 +220,7 @@ def test_a_password_is_never_shown(
         f"good={server.url}",
         f"bad={wrong_redis}",
         f"worse={wrong_rabbitmq}",
-        arguments=("--log-level", "debug", "--inspect-interval", "0.5"),
+        arguments=("--log-level", "debug", "--inspect-interval", "0.1"),
     )
     eventually(lambda: len(page.readiness()[1]["reasons"]) == 2, what="two brokers refuse the password")
     server.kill()

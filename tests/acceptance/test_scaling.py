@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(400)
 
 QUEUE = "mail"
 SLOTS = 2  # of each worker
-QUICKLY = ("--queue", QUEUE, "--queue-interval", "0.5", "--inspect-interval", "1", "--drain-target", "4")
+QUICKLY = ("--queue", QUEUE, "--queue-interval", "0.5", "--inspect-interval", "0.2", "--drain-target", "4")
 # Of minutes, seconds are made: a window and a cooldown that are shorter than the long tasks below.
 WORKER: dict[str, Any] = {"deployment": "w", "queues": [QUEUE], "perReplica": SLOTS, "maxReplicas": 4}
 WORKER |= {"stabilizationWindowSeconds": 4, "cooldownPeriod": 4, "scaleDownPercent": 100}

@@ -13,7 +13,7 @@ from services.worker import Worker
 
 STALLED = "celery_worker_stalled"
 AFTER = 5.0  # seconds
-QUICKLY = ("--queue-interval", "0.5", "--inspect-interval", "1", "--stalled-after", str(AFTER))
+QUICKLY = ("--queue-interval", "0.5", "--inspect-interval", "0.2", "--stalled-after", str(AFTER))
 
 
 def judged(samples: Samples) -> dict[str, float]:

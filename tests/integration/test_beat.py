@@ -260,7 +260,7 @@ def test_the_exporter_counts_beats_that_answer(
     start: Start, exporter: Callable[..., Exporter], redis_server: Redis, celery_worker: Callable[..., Worker]
 ) -> None:
     """From 5.7 on, with remote control; two of one host too, and none is known to be none only after there was one."""
-    page = exporter(redis_server.url, arguments=("--inspect-interval", "1"))
+    page = exporter(redis_server.url, arguments=("--inspect-interval", "0.2"))
     page.wait_until_ready()
     celery_worker(redis_server.url)
     page.wait_for(lambda page: page.total("celery_observe_plugin_up", plugin="beat.ping") == 1)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,9 +15,12 @@ from celery import Celery
 
 from celery_observe.broker import BrokerSettings
 from celery_observe.errors import ProbeError
+from celery_observe.event import Snapshot
 from celery_observe.metrics import Family, observer, workers
+from celery_observe.probes.rota import ROUND
 from celery_observe.probes.workers import Answers, WorkersProbe
 from celery_observe.settings import Settings
+from services.exporter import Exporter
 from services.ports import free_port
 from services.probed import Heard
 from services.redis import Redis
@@ -26,17 +33,23 @@ class Asking:
 
     def __init__(self, url: str, **settings: Any) -> None:
         self.heard = Heard()
-        self.answers = Answers([], {}, {})
+        self.answers: list[Answers] = []
         self.probe = WorkersProbe(BrokerSettings(url=url), Settings(**settings), self.heard, on_answers=self._take)
         self.told: dict[tuple[str, tuple[str, ...]], float] = {}
 
     def _take(self, answers: Answers, _expected: set[str]) -> None:
-        self.answers = answers
+        self.answers.append(answers)
 
-    def ask(self) -> Asking:
-        """Ask all workers."""
-        self.told = {(family.name, labels): value for family, labels, value in self.probe.ask()}
+    def ask(self, turns: int = 2 * ROUND) -> Asking:
+        """Ask so many questions; each has had its turn then, those too that depend on the answers to others."""
+        for _ in range(turns):
+            self.told = {(family.name, labels): value for family, labels, value in self.probe.ask()}
         return self
+
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """What was told to the reader."""
+        return [snapshot for answers in self.answers for snapshot in answers.snapshots]
 
     def value(self, family: Family, *labels: str) -> float | None:
         """One sample, None if there is none."""
@@ -51,7 +64,9 @@ def asking(redis_server: Redis) -> Iterator[Asking]:
         yield asking
 
 
-@pytest.mark.parametrize(("pool", "slots"), [("prefork", 3), ("threads", 3), ("gevent", 3), ("solo", 1)])
+@pytest.mark.parametrize(
+    ("pool", "slots"), [("prefork", 3), ("threads", 3), ("gevent", 3), ("eventlet", 3), ("solo", 1)]
+)
 def test_every_pool_tells_its_slots(
     pool: str, slots: int, redis_server: Redis, asking: Asking, celery_worker: Callable[..., Worker]
 ) -> None:
@@ -63,7 +78,7 @@ def test_every_pool_tells_its_slots(
     eventually(lambda: asking.ask().value(workers.TASKS, worker.node, "add") == 1, what="the task is told")
 
     assert asking.value(workers.SLOTS, worker.node) == slots
-    assert asking.answers.stats[worker.node].pool_name == asking.answers.snapshots[0].pool == pool
+    assert {snapshot.pool for snapshot in asking.snapshots} == {pool}
     assert asking.value(workers.PREFETCH, worker.node) == 2 * 3  # a solo worker too takes more than it should
     assert asking.value(workers.PREFETCH_CONFIGURED, worker.node) == 2 * slots
     assert asking.value(workers.CONSUMES, worker.node, "a") == asking.value(workers.CONSUMES, worker.node, "b") == 1
@@ -104,14 +119,16 @@ def test_a_worker_that_does_not_answer_keeps_what_does_not_pass(
     asking.heard.beating = {worker.node}
     asking.ask()
     worker.send("work", 60)
-    eventually(lambda: asking.ask().value(observer.WORKERS_ANSWERED) == 0, what="it is busy")
+    eventually(lambda: asking.ask(1).value(observer.WORKERS_ANSWERED) == 0, what="it is busy")
+    passing = (workers.CPU, workers.RESERVED)
+    eventually(lambda: {asking.ask(1).value(each, worker.node) for each in passing} == {None}, timeout=60)
 
     assert asking.value(workers.SLOTS, worker.node) == asking.value(workers.CONSUMES, worker.node, "celery") == 1
     assert asking.value(workers.PREFETCH, worker.node) is None
-    assert asking.value(workers.CPU, worker.node) is None
+    assert asking.value(workers.RESERVED, worker.node) is None
 
     asking.heard.beating = set()
-    assert asking.ask().value(workers.SLOTS, worker.node) is None
+    assert asking.ask(1).value(workers.SLOTS, worker.node) is None
 
 
 def test_it_waits_no_longer_than_for_those_that_are_known(
@@ -130,9 +147,9 @@ def test_it_waits_no_longer_than_for_those_that_are_known(
 def test_queues_that_are_added_and_cancelled_are_seen(
     redis_server: Redis, asking: Asking, celery_worker: Callable[..., Worker]
 ) -> None:
-    """At the next round."""
+    """Within a round."""
     worker = celery_worker(redis_server.url, pool="threads")
-    asking.ask()
+    asking.ask(1)
     with Celery(broker=redis_server.url, set_as_current=False) as app:
         app.control.add_consumer("extra", reply=True)
         app.control.cancel_consumer("celery", reply=True)
@@ -140,7 +157,77 @@ def test_queues_that_are_added_and_cancelled_are_seen(
     eventually(lambda: asking.ask().value(workers.CONSUMES, worker.node, "extra") == 1, what="the new queue is told")
 
     assert asking.value(workers.CONSUMES, worker.node, "celery") is None
-    assert asking.answers.snapshots[0].queues == ("extra",)
+    assert asking.snapshots[-1].queues == ("extra",)
+
+
+def broadcasts(redis: Redis) -> Callable[[], list[dict[str, Any]]]:
+    """Listen to what is sent to workers, and return what reads it: each message as it was sent to all of them."""
+    listener = redis.client().pubsub()
+    listener.psubscribe("/*.celery.pidbox")
+    eventually(listener.get_message, what="it listens")
+
+    def heard() -> list[dict[str, Any]]:
+        found = []
+        while (message := listener.get_message(timeout=0.5)) is not None:
+            envelope = json.loads(message["data"])
+            body = json.loads(base64.b64decode(envelope["body"]))
+            found.append(body | {"sent": envelope["headers"]["expires"]})
+        return found
+
+    return heard
+
+
+def test_each_time_one_broadcast_goes_out(
+    redis_server: Redis, asking: Asking, celery_worker: Callable[..., Worker]
+) -> None:
+    """But the first time. Within a round every question has gone out."""
+    worker = celery_worker(redis_server.url, pool="threads")
+    asking.heard.beating = {worker.node}
+    heard = broadcasts(redis_server)
+
+    asking.ask(1)
+    assert {each["method"] for each in heard()} == {"stats", "active_queues", "reserved", "active"}
+    for _ in range(2 * ROUND):
+        asking.ask(1)
+        (message,) = heard()
+        assert message["destination"] in (None, [worker.node])
+    asked = {"".join(labels) for family, labels in asking.told if family == observer.WORKERS_ASKED.name}
+    assert asked == {"stats", "active_queues", "reserved", "active", "scheduled", "registered", "conf"}
+    assert min(asking.value(observer.WORKERS_ASKED, command) or 0 for command in asked) > time.time() - 60
+
+
+def test_after_a_loss_of_the_broker_all_is_asked_at_once(redis_server: Redis, asking: Asking) -> None:
+    """As at the start: so what is told is not older than the outage."""
+    asking.ask(2)
+    heard = broadcasts(redis_server)
+
+    asking.probe.renew()
+    asking.ask(1)
+
+    assert len(heard()) == 4
+
+
+def test_an_exporter_sends_one_broadcast_per_interval(
+    redis_server: Redis, celery_worker: Callable[..., Worker], exporter: Callable[..., Exporter]
+) -> None:
+    """Give or take a tenth of it, so that several exporters do not ask in step; its workers' answers are all served."""
+    worker = celery_worker(redis_server.url, pool="threads")
+    page = exporter(redis_server.url, arguments=("--inspect-interval", "0.5"))
+    page.wait_for(lambda samples: samples.value("celery_worker_slots", worker=worker.node) == 2)
+    heard = broadcasts(redis_server)
+    turns: list[dict[str, Any]] = []
+
+    def has_enough() -> bool:
+        turns.extend(each for each in heard() if each["pattern"] is None)
+        return len(turns) >= 2 * ROUND
+
+    eventually(has_enough, timeout=60, what="two rounds")
+
+    gaps = [later["sent"] - turn["sent"] for turn, later in pairwise(turns)]
+    assert min(gaps) > 0.44
+    assert max(gaps) - min(gaps) > 0.005
+    told = ("celery_worker_reserved", "celery_worker_prefetch", "celery_worker_consumes")
+    page.wait_for(lambda samples: all(samples.select(family, worker=worker.node) for family in told))
 
 
 def test_a_broker_that_is_not_there_is_an_error() -> None:

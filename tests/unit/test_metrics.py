@@ -17,7 +17,7 @@ LABELS = {
     *("state", "label"),  # users choose them; they are capped
     *("rule", "sink"),  # users choose them, in the settings
     *("type", "kind", "version", "pool", "reason", "plugin", "family"),  # each of few values, which we or Celery choose
-    "stage",  # so is this
+    *("stage", "command"),  # so are these
 }
 UNITS = ("_seconds", "_bytes", "_tasks", "_items")
 
