@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 
@@ -13,28 +14,37 @@ from services.redis import Redis
 from services.worker import Worker
 
 QUICKLY = ("--queue", "celery", "--queue-interval", "0.5", "--inspect-interval", "0.2", "--drain-target", "10")
-INPUTS = ("celery_queue_waiting", "celery_queue_slots", "celery_queue_consumers", "celery_queue_desired_slots")
+INPUTS = tuple(f"celery_queue_{name}" for name in ("waiting", "in_flight", "slots", "consumers", "desired_slots"))
+
+
+class Broker(NamedTuple):
+    """A broker, and how an exporter is told of it: RabbitMQ says by its management API alone what is in flight."""
+
+    url: str
+    arguments: tuple[str, ...] = ()
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])
-def url(request: pytest.FixtureRequest) -> str:
-    """The URL of a broker of each kind."""
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """One of each kind."""
     if request.param == "redis":
         server: Redis = request.getfixturevalue("redis_server")
-        return server.url
-    virtual_host: str = request.getfixturevalue("rabbitmq_url")
-    return virtual_host
+        return Broker(server.url)
+    rabbitmq: RabbitMQ = request.getfixturevalue("rabbitmq_server")
+    management = f"http://127.0.0.1:{rabbitmq.management_port}"
+    return Broker(request.getfixturevalue("rabbitmq_url"), ("--management-url", management))
 
 
 def test_a_queue_scales_from_none_and_back(
-    url: str, celery_worker: Callable[..., Worker], exporter: Callable[..., Exporter]
+    broker: Broker, celery_worker: Callable[..., Worker], exporter: Callable[..., Exporter]
 ) -> None:
     """Zero of all, then a backlog that nobody works on, then workers, then a backlog whose runtime is known."""
+    url = broker.url
     with make_app(url) as publisher, publisher.connection_for_write() as connection:
         publisher.amqp.queues["celery"](connection.default_channel).declare()
-    page = exporter(url, arguments=QUICKLY)
-    empty = page.wait_for(lambda samples: all(samples.select(name, queue="celery") for name in INPUTS))
-    assert [empty.total(name, queue="celery") for name in INPUTS] == [0, 0, 0, 0]
+    page = exporter(url, arguments=(*QUICKLY, *broker.arguments))
+    empty = page.wait_for(lambda samples: all(samples.select(name, queue="celery") for name in INPUTS), timeout=30)
+    assert [empty.total(name, queue="celery") for name in INPUTS] == [0] * len(INPUTS)
 
     with make_app(url) as publisher:
         for _ in range(4):
@@ -77,7 +87,7 @@ def test_consumers_that_are_added_later_are_seen(
     celery_worker: Callable[..., Worker],
     exporter: Callable[..., Exporter],
 ) -> None:
-    """At the next round of questions."""
+    """Within a round of questions."""
     assert rabbitmq_server.running
     page = exporter(rabbitmq_url, arguments=(*QUICKLY, "--queue", "extra"))
     worker = celery_worker(rabbitmq_url, pool="threads", concurrency=2)

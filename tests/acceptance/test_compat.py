@@ -253,6 +253,20 @@ def test_who_is_stood_in_for_says_the_same(stage: Stage, prometheus: Callable[..
         right={failures("hard_limit"): 1},
     )
     asks_both(stage, prometheus)
+    work_that_is_held_is_seen(stage)
+
+
+def work_that_is_held_is_seen(stage: Stage) -> None:
+    """Hold that tasks which a worker holds are seen; with celery-exporter their queue is empty, and that is all."""
+    for _ in range(5):
+        stage.worker.send("work", 60)
+    stage.ours.wait_for(lambda samples: samples.value("celery_queue_in_flight", queue="celery") == 3)
+    stage.ours.wait_for(lambda samples: samples.value("celery_task_running", task="work", queue="celery") == 2)
+
+    said = stage.celery_exporter.metrics()
+    assert said.value("celery_queue_length", queue_name="celery") == 0
+    of_queues = {name for (name, labels), _ in said.items() if any(label == "queue_name" for label, _ in labels)}
+    assert not [name for name in of_queues if "unack" in name or "flight" in name or "reserved" in name]
 
 
 def test_two_workers_on_a_host_are_two(

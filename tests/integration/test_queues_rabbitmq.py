@@ -139,6 +139,24 @@ def test_management_tells_priorities_and_what_is_unacknowledged(
     assert {queue for queue, _ in told.values("waiting")} == {"urgent", "celery"}
 
 
+def test_management_tells_what_was_delivered_again_and_acknowledged(
+    rabbitmq_url: str, probe: Callable[..., Probed]
+) -> None:
+    """Of two messages one goes back, and comes again; then both are acknowledged."""
+    fill(rabbitmq_url, "pay", 2)
+    with Connection(rabbitmq_url) as connection:
+        queue = Queue("pay")(connection.channel())
+        for take in ("requeue", "ack", "ack"):
+            message = eventually(queue.get, what="a message")
+            getattr(message, take)()
+        told = probe(rabbitmq_url, management=True)
+        counts = {"published_total": 2, "delivered_total": 3, "redelivered_total": 1, "acknowledged_total": 2}
+
+        eventually(lambda: {name: told.ask().value(name, "pay") for name in counts} == counts, what="all is counted")
+
+    assert told.values("redelivered_total") == {("pay",): 1}
+
+
 def test_management_tells_quorum_queues_and_dead_letters(rabbitmq_url: str, probe: Callable[..., Probed]) -> None:
     """A dead-letter queue waits for nobody."""
     fill(rabbitmq_url, "orders", 3, QUORUM)

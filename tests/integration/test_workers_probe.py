@@ -20,10 +20,12 @@ from celery_observe.metrics import Family, observer, workers
 from celery_observe.probes.rota import ROUND
 from celery_observe.probes.workers import Answers, WorkersProbe
 from celery_observe.settings import Settings
-from services.exporter import Exporter
+from services.certificates import Certificates
+from services.exporter import Exporter, Samples
 from services.ports import free_port
 from services.probed import Heard
 from services.redis import Redis
+from services.sentinel import Sentinel
 from services.waiting import eventually
 from services.worker import Worker
 
@@ -31,10 +33,11 @@ from services.worker import Worker
 class Asking:
     """The probe of the workers of one broker, what it told last, and who is said to send heartbeats."""
 
-    def __init__(self, url: str, **settings: Any) -> None:
+    def __init__(self, broker: str | BrokerSettings, **settings: Any) -> None:
+        broker = BrokerSettings(url=broker) if isinstance(broker, str) else broker
         self.heard = Heard()
         self.answers: list[Answers] = []
-        self.probe = WorkersProbe(BrokerSettings(url=url), Settings(**settings), self.heard, on_answers=self._take)
+        self.probe = WorkersProbe(broker, Settings(**settings), self.heard, on_answers=self._take)
         self.told: dict[tuple[str, tuple[str, ...]], float] = {}
 
     def _take(self, answers: Answers, _expected: set[str]) -> None:
@@ -228,6 +231,64 @@ def test_an_exporter_sends_one_broadcast_per_interval(
     assert max(gaps) - min(gaps) > 0.005
     told = ("celery_worker_reserved", "celery_worker_prefetch", "celery_worker_consumes")
     page.wait_for(lambda samples: all(samples.select(family, worker=worker.node) for family in told))
+
+
+def test_workers_are_asked_over_tls_with_a_password(
+    start_redis: Callable[..., Redis], certificates: Certificates, celery_worker: Callable[..., Worker]
+) -> None:
+    """The URL of the broker is all that is needed."""
+    server = start_redis(password="secret", tls=certificates)
+    worker = celery_worker(server.url, pool="threads")
+
+    assert Asking(server.url, inspect_timeout=3.0).ask(1).value(workers.SLOTS, worker.node) == 2
+
+
+def test_workers_are_asked_by_the_master_that_the_sentinel_names(
+    redis_sentinel: Sentinel, celery_worker: Callable[..., Worker]
+) -> None:
+    """Transport options lead to it, and after its death to the one that took over, where workers are too."""
+    options = redis_sentinel.transport_options
+    worker = celery_worker(redis_sentinel.url, pool="threads", broker_transport_options=options)
+    asking = Asking(BrokerSettings(url=redis_sentinel.url, transport_options=options), inspect_timeout=3.0)
+    assert asking.ask(1).value(workers.SLOTS, worker.node) == 2
+
+    redis_sentinel.master.kill()
+
+    def answers() -> bool:
+        asking.probe.renew()
+        try:
+            return asking.ask(1).value(observer.WORKERS_ANSWERED) == 1
+        except ProbeError:
+            return False
+
+    eventually(answers, timeout=60.0, what="the worker answers by the new master")
+
+
+def test_a_broker_that_stalls_amid_a_question_makes_values_absent_and_scrapes_stay_fast(
+    redis_server: Redis, celery_worker: Callable[..., Worker], exporter: Callable[..., Exporter]
+) -> None:
+    """No value outlives what is known, no scrape waits, and all comes back."""
+    worker = celery_worker(redis_server.url, pool="threads")
+    page = exporter(redis_server.url, arguments=("--inspect-interval", "0.2"))
+    asked = [family.name for family in WorkersProbe.families if family not in (workers.TASKS, workers.RATE_LIMIT)]
+
+    def all_are_told(samples: Samples) -> bool:
+        return all(samples.select(name) for name in asked)
+
+    page.wait_for(all_are_told, timeout=30)
+
+    redis_server.pause()
+    try:
+        stalled, slowest = page.time_scrapes(
+            lambda samples: samples.value("celery_observe_plugin_up", plugin="workers") == 0, timeout=30
+        )
+    finally:
+        redis_server.resume()
+
+    assert slowest < 2  # a question hangs for three seconds
+    assert [name for name in asked if stalled.select(name)] == []
+    back = page.wait_for(all_are_told, timeout=30)
+    assert back.value("celery_worker_slots", worker=worker.node) == 2
 
 
 def test_a_broker_that_is_not_there_is_an_error() -> None:
