@@ -292,6 +292,13 @@ class WorkerExited(Fact):
     kind: Exit
 
 
+class WorkerStopped(Fact):
+    """A worker was told to stop: by a signal, such as ``sigterm``, by ``remote_control``, or by an ``error``."""
+
+    worker: str
+    reason: str
+
+
 class WorkerDeparted(Fact):
     """It is known what became of the place of a worker that had said goodbye."""
 

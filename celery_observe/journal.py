@@ -43,6 +43,7 @@ from celery_observe.fact import (
     TaskLimited,
     Used,
     WorkerReported,
+    WorkerStopped,
 )
 from celery_observe.progress import seconds_blocked, seconds_by_state
 from celery_observe.report import (
@@ -142,6 +143,7 @@ class Journal:
         self._ended: dict[_Key, _End] = {}
         self._ended_before: dict[_Key, _End] = {}
         self._limited: dict[str, set[str]] = {}
+        self._stopped: set[str] = set()
         self.conditions: dict[str, Condition] = {}
         """Of each worker and beat that is there, or should be."""
         self.event_counts: Counter[str] = Counter()
@@ -184,6 +186,7 @@ class Journal:
         for worker in self._fleet.silent(at):
             self._vanish(worker.name)
             self.conditions.pop(worker.name, None)
+            self._stopped.discard(worker.name)
             self._fleet.forget(worker)
 
     def running(self) -> dict[tuple[str, str], Executing]:
@@ -364,6 +367,9 @@ class Journal:
 
     def _tell(self, report: Beat) -> None:
         worker = report.hostname
+        if report.stopped_by and worker not in self._stopped:
+            self._emit(WorkerStopped(worker, report.stopped_by))
+        (self._stopped.add if report.stopped_by else self._stopped.discard)(worker)
         self._emit(
             WorkerReported(
                 worker,

@@ -176,6 +176,8 @@ class Beat(Report, tag="beat"):
     listed: _Count = 0
     """How many running attempts were listed just before."""
     leaving: bool = False
+    stopped_by: _Name = ""
+    """What has told it to stop; empty while nothing has."""
     loadavg: list[float] = []
     version: _Name = ""
     queues: list[_Name] = []

@@ -156,6 +156,14 @@ PEAK_MEMORY = Family(
     help="The most memory that a worker's main process was ever resident with, on Linux.",
     labels=_WORKER,
 )
+STOPS = Family(
+    name="celery_worker_stops_total",
+    kind=Kind.COUNTER,
+    help="Times a worker was told to stop, by what: a signal (sigterm, sigint, sigquit), remote_control, or its error.",
+    labels=("worker", "reason"),
+    on=fact.WorkerStopped,
+    inside=True,
+)
 MEMORY = Family(
     name="celery_worker_resident_memory_bytes",
     kind=Kind.GAUGE,

@@ -16,6 +16,7 @@ from celery.worker import state
 from celery_observe.report import LISTED_AT_ONCE, Beat, Limit, Listing, Reception, Running
 from celery_observe.worker.canvas import canvas_of
 from celery_observe.worker.consumer import arrivals, forget_gone
+from celery_observe.worker.ending import ending
 from celery_observe.worker.headers import PUBLISHED, RECEIVED
 from celery_observe.worker.memory import resident_memory, resident_memory_of_all
 from celery_observe.worker.queues import queue_names
@@ -49,6 +50,7 @@ def census(worker: Any, pulse: Pulse, children: Children, *, leaving: bool = Fal
         processed=state.all_total_count[0],
         listed=len(running),
         leaving=leaving,
+        stopped_by=ending.reason(worker, leaving=leaving),
         loadavg=list(os.getloadavg()),
         version=__version__,
         queues=list(worker.app.amqp.queues.consume_from),

@@ -21,6 +21,7 @@ from celery_observe.hooks.registry import detail_level
 from celery_observe.settings import SETTINGS, Settings, is_disabled, load
 from celery_observe.worker import canvas, consumer, context, executions, logs, publisher
 from celery_observe.worker.children import Children
+from celery_observe.worker.ending import ending
 from celery_observe.worker.guard import handler, harmless, told
 from celery_observe.worker.labels import labeller
 from celery_observe.worker.queues import queue_names
@@ -209,6 +210,7 @@ _RECEIVERS = (
             (signals.task_rejected, consumer.refused),
             (signals.worker_before_create_process, _children.expect),
             (signals.worker_init, _prepare),
+            (signals.worker_shutting_down, ending.take),
             (signals.beat_init, _be_beat),
             (signals.beat_embedded_init, _be_embedded_beat),
         )

@@ -258,6 +258,7 @@ def test_who_is_stood_in_for_says_the_same(stage: Stage, prometheus: Callable[..
 
 def work_that_is_held_is_seen(stage: Stage) -> None:
     """Hold that tasks which a worker holds are seen; with celery-exporter their queue is empty, and that is all."""
+    stage.worker.start()
     for _ in range(5):
         stage.worker.send("work", 60)
     stage.ours.wait_for(lambda samples: samples.value("celery_queue_in_flight", queue="celery") == 3)

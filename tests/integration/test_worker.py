@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -432,6 +433,26 @@ def test_workers_report_to_a_sidecar(start: Start, sidecar: tuple[Sidecar, str],
     page.wait_for(lambda samples: samples.total("celery_observe_reports_dropped_total") >= 1)
     assert workers[0].terminate() == 0
     page.wait_for(lambda samples: samples.value("celery_worker_up", worker=workers[0].node) == 0)
+
+
+def test_what_stopped_a_worker_is_known_to_its_sidecar(start: Start, sidecar: tuple[Sidecar, str]) -> None:
+    """The signal of whoever supervises it, while it waits for its tasks; or remote control."""
+    page, address = sidecar
+    settings = {"sidecar": f"unix://{address}"}
+    by_signal = start(pool="prefork", queues=("a",), instrument=settings)
+    by_command = start(pool="threads", queues=("b",), instrument=settings)
+    by_signal.send("work", 4.0, queue="a")
+    page.wait_for(lambda samples: samples.total("celery_task_running", task="work") == 1)
+
+    by_signal.send_signal(signal.SIGTERM)
+    by_command.control.shutdown(destination=[by_command.node])
+
+    stops = "celery_worker_stops_total"
+    page.wait_for(lambda samples: samples.value(stops, worker=by_signal.node, reason="sigterm") == 1)
+    page.wait_for(lambda samples: samples.value(stops, worker=by_command.node, reason="remote_control") == 1)
+    page.wait_for(lambda samples: outcome(samples, "work", "succeeded") == 1)
+    page.wait_for(lambda samples: samples.total("celery_worker_up") == 0)
+    assert page.metrics().total(stops) == 2
 
 
 def test_a_worker_whose_sidecar_never_comes_works(start: Start, tmp_path: Path) -> None:

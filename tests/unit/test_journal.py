@@ -26,6 +26,7 @@ from celery_observe.fact import (
     Used,
     WorkerExited,
     WorkerReported,
+    WorkerStopped,
     WorkerUp,
 )
 from celery_observe.fleet import Fleet, Instant
@@ -236,6 +237,14 @@ def test_a_worker_says_goodbye(desk: Desk) -> None:
 
     assert [(fact.up) for fact in desk.told(WorkerUp)] == [1, 0]
     assert [fact.kind for fact in desk.told(WorkerExited)] == ["shutdown"]
+
+
+def test_what_stops_a_worker_is_counted_once_for_each_process(desk: Desk) -> None:
+    """However long it takes to end, and whatever else comes."""
+    desk.tell(beat(1.0), beat(2.0, stopped_by="sigterm"), beat(3.0, stopped_by="sigterm", leaving=True))
+    desk.tell(beat(4.0, pid=2), beat(5.0, pid=2, stopped_by="remote_control", leaving=True))
+
+    assert [fact.reason for fact in desk.told(WorkerStopped)] == ["sigterm", "remote_control"]
 
 
 def test_a_silent_worker_is_lost_and_forgotten(desk: Desk) -> None:

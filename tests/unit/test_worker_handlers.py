@@ -22,6 +22,7 @@ from celery_observe.fact import Cause, Outcome
 from celery_observe.report import AnyReport, Arrival, Execution, Publication
 from celery_observe.worker import commands, consumer, executions, publisher
 from celery_observe.worker.children import Children
+from celery_observe.worker.ending import Ending
 from celery_observe.worker.guard import handler, harmless
 from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
 from celery_observe.worker.memory import resident_memory, resident_memory_of_all
@@ -383,6 +384,29 @@ def test_a_child_of_a_pool_that_was_made_smaller_was_not_killed(ended_with_its_j
     children._meet(SimpleNamespace(_pool=[child]))  # noqa: SLF001 - otherwise the hub of a worker calls it
 
     assert children.exits() == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    ("signals", "exitcode", "reason"),
+    [
+        (["SIGTERM"], 0, "sigterm"),
+        (["SIGINT", "SIGQUIT"], 1, "sigint"),
+        ([], 0, "remote_control"),
+        ([], None, "remote_control"),
+        ([], 1, "error"),
+    ],
+)
+def test_what_has_stopped_a_worker_is_known_when_it_leaves(
+    signals: list[str], exitcode: int | None, reason: str
+) -> None:
+    """A signal before that. The first of several counts."""
+    ending, controller = Ending(), SimpleNamespace(exitcode=exitcode)
+    assert ending.reason(controller, leaving=False) == ""
+    for name in signals:
+        ending.take(sig=name, how="Warm", exitcode=0)
+
+    assert ending.reason(controller, leaving=False) == (reason if signals else "")
+    assert ending.reason(controller, leaving=True) == reason
 
 
 def test_memory_is_told_of_processes_that_there_are() -> None:
