@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -24,7 +24,7 @@ from celery_observe.names import label_rules
 from celery_observe.probes import Observed, Sample
 from celery_observe.probes.answers import Stats, length, multiplier, queue_names, rate_limits, stats
 from celery_observe.probes.control import Question, RemoteControl, Replies
-from celery_observe.probes.memory import Memory
+from celery_observe.probes.known import Known
 from celery_observe.probes.rota import ROUND, Rota
 from celery_observe.settings import Settings
 
@@ -77,10 +77,10 @@ class WorkersProbe:
         *,
         on_answers: Callable[[Answers, set[str]], None] = lambda _answers, _expected: None,
         clock: Callable[[], float] = time.monotonic,
-        control: RemoteControl | None = None,
+        put: Callable[[Sequence[Question], Collection[str] | None], Replies] | None = None,
     ) -> None:
         self.interval = settings.inspect_interval
-        self._control = control or RemoteControl(broker, settings.inspect_timeout)
+        self._put = put or RemoteControl(broker, settings.inspect_timeout).ask
         self._observed = observed
         self._on_answers = on_answers
         self._clock = clock
@@ -88,7 +88,7 @@ class WorkersProbe:
         self._by_task = settings.worker_label
         self._enable = (_ENABLE,) if settings.enable_events else ()
         self._rota = Rota(*((each,) for each in (*reversed(_EACH_TIME), "scheduled")), (*self._enable, *_SELDOM))
-        self._memory = Memory()
+        self._known = Known()
         self._whole = True
         self._answered = 0
         self._asked: dict[str, float] = {}
@@ -100,19 +100,27 @@ class WorkersProbe:
         if self._is_old("stats"):
             self._whole = True
         questions = self._together(None) if self._whole else [self._next(up)]
-        answers = self._ask(questions, up | self._memory.workers)
+        answers = self._ask(questions, up | self._known.workers)
         self._whole = False
         self._on_answers(answers, up)
         return [*self._tell()]
 
     def enquire(self, names: Collection[str] | None) -> Answers:
         """Ask these workers, or all, what they do, and those of them that are new the rest too. Raises ProbeError."""
-        new = [self._question(command, self._memory.older(command, names or (), -math.inf)) for command in _SELDOM]
-        return self._ask([*self._together(names), *new], names)
+        new = [self._question(command, self._known.older(command, names or (), -math.inf)) for command in _SELDOM]
+        answers = self._ask([*self._together(names), *new], names)
+        if self._is_old("stats"):  # another replica asks all: of who is gone nobody else reminds us
+            self._known.keep(self._observed.up().union(names or ()))
+        return answers
 
     def renew(self) -> None:
         """Ask all that can be asked of all workers the next time: what was known of them may be over."""
         self._whole = True
+
+    @property
+    def remembered(self) -> int:
+        """How many workers are remembered."""
+        return len(self._known.workers)
 
     def close(self) -> None:
         """Do nothing: an enquiry leaves nothing open."""
@@ -128,9 +136,9 @@ class WorkersProbe:
 
     def _next(self, up: set[str]) -> Question:
         """Return the question whose turn it is: to all; or to some, what is not known lately, or is not too much."""
-        known, now = up | self._memory.workers, self._clock()
-        some = {command: self._memory.older(command, known, now - _ASK_AGAIN) for command in _SELDOM}
-        some["scheduled"] = set(filter(self._holds_few, self._memory.workers))
+        known, now = up | self._known.workers, self._clock()
+        some = {command: self._known.older(command, known, now - _ASK_AGAIN) for command in _SELDOM}
+        some["scheduled"] = set(filter(self._holds_few, self._known.workers))
         possible = [*self._enable, *_EACH_TIME, *(command for command, names in some.items() if names)]
         command = self._rota.next(possible)
         return self._question(command, some.get(command))
@@ -140,12 +148,12 @@ class WorkersProbe:
     def _ask(self, questions: list[Question], expected: Collection[str] | None) -> Answers:
         asked, at = time.time(), self._clock()
         enabling = any(question.command == _ENABLE for question in questions)  # and a new worker need not beat
-        replies = self._control.ask(questions, None if enabling else expected or None)
+        replies = self._put(questions, None if enabling else expected or None)
         for question in sorted(questions, key=lambda each: each.command != "stats"):
             self._learn(question, replies[question.command], at)
         everybody = [question.command for question in questions if question.workers is None]
         if everybody:
-            self._memory.keep(self._observed.up().union(*(replies[command] for command in everybody)))
+            self._known.keep(self._observed.up().union(*(replies[command] for command in everybody)))
             self._answered = max(len(replies[command]) for command in everybody)
         is_turn = len(questions) == 1
         for command in (each.command for each in questions if is_turn or each.workers is None):
@@ -159,13 +167,13 @@ class WorkersProbe:
         read = _READERS[question.command]
         found = ((name, _read(name, read, reply)) for name, reply in replies.items())
         answers = {name: answer for name, answer in found if answer is not None}
-        asked = self._memory.workers if question.workers is None else question.workers
-        self._memory.take(question.command, answers, asked, at)
+        asked = self._known.workers if question.workers is None else question.workers
+        self._known.take(question.command, answers, asked, at)
 
     def _snapshots(self, replies: Replies, asked: float) -> Iterator[Snapshot]:
         """Return what the reader wants to know of the workers that have just answered."""
         active, reserved = replies.get("active", {}), replies.get("reserved", {})
-        queues, said = self._memory.last("active_queues"), self._memory.last("stats")
+        queues, said = self._known.last("active_queues"), self._known.last("stats")
         for name in sorted(set[str]().union(*(replies.get(command, ()) for command in _EACH_TIME))):
             pool = said[name].pool_name if name in said else ""
             told = name, asked, active.get(name), reserved.get(name, ()), queues.get(name), pool
@@ -180,17 +188,17 @@ class WorkersProbe:
         return self._clock() - self._rota.asked(command) > 2 * ROUND * self.interval
 
     def _now(self, command: str) -> dict[str, Any]:
-        return {} if self._is_old(command) else self._memory.now(command)
+        return {} if self._is_old(command) else self._known.now(command)
 
     def _configured_prefetch(self, name: str) -> int | None:
         """Return the prefetch count that a worker's settings amount to."""
-        factor, said = self._memory.last("conf").get(name), self._memory.last("stats").get(name)
+        factor, said = self._known.last("conf").get(name), self._known.last("stats").get(name)
         return factor * said.most_slots if factor is not None and said is not None and said.most_slots else None
 
     def _holds_few(self, name: str) -> bool:
         """Whether a worker may be asked for what waits for its ETA: each adds one to its prefetch count."""
         configured = self._configured_prefetch(name)
-        now = self._memory.last("stats")[name].prefetch if configured is not None else None
+        now = self._known.last("stats")[name].prefetch if configured is not None else None
         return configured is not None and now is not None and now - configured <= _MAX_SCHEDULED
 
     def _tell(self) -> Iterator[Sample]:
@@ -220,15 +228,15 @@ class WorkersProbe:
 
     def _lasting(self) -> Iterator[Sample]:
         """Tell what is true of a worker until it says otherwise."""
-        for name, said in self._memory.last("stats").items():
+        for name, said in self._known.last("stats").items():
             configured = self._configured_prefetch(name)
             if said.slots is not None:
                 yield Sample(workers.SLOTS, (name,), said.slots)
             if configured is not None:
                 yield Sample(workers.PREFETCH_CONFIGURED, (name,), configured)
-        for name, queues in self._memory.last("active_queues").items():
+        for name, queues in self._known.last("active_queues").items():
             yield from (Sample(workers.CONSUMES, (name, queue), 1) for queue in queues)
-        for name, limits in self._memory.last("registered").items():
+        for name, limits in self._known.last("registered").items():
             strictest: dict[str, float] = {}
             for task, limit in limits.items():
                 label = self._label_of(task)

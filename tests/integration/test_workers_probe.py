@@ -233,6 +233,23 @@ def test_an_exporter_sends_one_broadcast_per_interval(
     page.wait_for(lambda samples: all(samples.select(family, worker=worker.node) for family in told))
 
 
+def test_a_worker_that_never_answers_is_not_down(
+    redis_server: Redis, celery_worker: Callable[..., Worker], exporter: Callable[..., Exporter]
+) -> None:
+    """It sends heartbeats; what it would have answered is absent."""
+    worker = celery_worker(redis_server.url, pool="threads", worker_enable_remote_control=False)
+    page = exporter(redis_server.url, arguments=("--inspect-interval", "0.1", "--inspect-timeout", "0.2"))
+    runs = "celery_observe_plugin_duration_seconds_count"
+
+    samples = page.wait_for(lambda samples: samples.total(runs, plugin="workers") > 2 * ROUND, timeout=30)
+
+    assert samples.value("celery_worker_up", worker=worker.node) == 1
+    assert samples.value("celery_observe_workers_answered") == 0
+    assert samples.value("celery_observe_plugin_up", plugin="workers") == 1
+    assert samples.select("celery_worker_exits_total") == []
+    assert samples.select("celery_worker_slots") == []
+
+
 def test_workers_are_asked_over_tls_with_a_password(
     start_redis: Callable[..., Redis], certificates: Certificates, celery_worker: Callable[..., Worker]
 ) -> None:

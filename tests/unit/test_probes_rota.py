@@ -6,7 +6,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
-from celery_observe.probes.memory import Memory
+from celery_observe.probes.known import Known
 from celery_observe.probes.rota import ROUND, Rota
 
 EVERYTHING = ("a", "b", "c", "x", "y")
@@ -66,55 +66,55 @@ def stats(pid: int = 1) -> Any:
 
 def test_what_a_worker_said_holds_until_it_does_not_answer() -> None:
     """What it is, holds longer than what was true of that moment."""
-    memory = Memory()
-    memory.take("reserved", {"a": 3, "b": 4}, (), at=1.0)
-    memory.take("reserved", {"a": 5}, {"a", "b"}, at=2.0)
+    known = Known()
+    known.take("reserved", {"a": 3, "b": 4}, (), at=1.0)
+    known.take("reserved", {"a": 5}, {"a", "b"}, at=2.0)
 
-    assert (memory.now("reserved"), memory.last("reserved")) == ({"a": 5}, {"a": 5, "b": 4})
+    assert (known.now("reserved"), known.last("reserved")) == ({"a": 5}, {"a": 5, "b": 4})
 
-    memory.take("reserved", {"b": 6}, {"b"}, at=3.0)
+    known.take("reserved", {"b": 6}, {"b"}, at=3.0)
 
-    assert memory.now("reserved") == {"a": 5, "b": 6}
+    assert known.now("reserved") == {"a": 5, "b": 6}
 
 
 def test_one_question_says_nothing_of_another() -> None:
     """A worker that had no time for the one may have had for the other."""
-    memory = Memory()
-    memory.take("stats", {"a": stats()}, (), at=1.0)
-    memory.take("reserved", {}, {"a"}, at=2.0)
+    known = Known()
+    known.take("stats", {"a": stats()}, (), at=1.0)
+    known.take("reserved", {}, {"a"}, at=2.0)
 
-    assert (list(memory.now("stats")), memory.now("reserved"), memory.now("scheduled")) == (["a"], {}, {})
+    assert (list(known.now("stats")), known.now("reserved"), known.now("scheduled")) == (["a"], {}, {})
 
 
 def test_another_process_may_have_other_settings() -> None:
     """Those of the former are forgotten, and asked for."""
-    memory = Memory()
-    memory.take("conf", {"a": 4}, (), at=1.0)
-    memory.take("stats", {"a": stats(pid=1)}, (), at=1.0)
-    assert memory.older("conf", {"a"}, 0.5) == set()
+    known = Known()
+    known.take("conf", {"a": 4}, (), at=1.0)
+    known.take("stats", {"a": stats(pid=1)}, (), at=1.0)
+    assert known.older("conf", {"a"}, 0.5) == set()
 
-    memory.take("stats", {"a": stats(pid=2)}, (), at=2.0)
+    known.take("stats", {"a": stats(pid=2)}, (), at=2.0)
 
-    assert memory.last("conf") == {}
-    assert memory.older("conf", {"a"}, 0.5) == {"a"}
+    assert known.last("conf") == {}
+    assert known.older("conf", {"a"}, 0.5) == {"a"}
 
 
 def test_who_has_not_answered_for_long_is_known() -> None:
     """Or never."""
-    memory = Memory()
-    memory.take("conf", {"old": 4}, (), at=1.0)
-    memory.take("conf", {"new": 4}, (), at=9.0)
+    known = Known()
+    known.take("conf", {"old": 4}, (), at=1.0)
+    known.take("conf", {"new": 4}, (), at=9.0)
 
-    assert memory.older("conf", {"old", "new", "never"}, 5.0) == {"old", "never"}
+    assert known.older("conf", {"old", "new", "never"}, 5.0) == {"old", "never"}
 
 
 def test_who_is_gone_is_forgotten() -> None:
     """With all that it said."""
-    memory = Memory()
+    known = Known()
     for command in ("stats", "conf"):
-        memory.take(command, {"a": stats(), "b": stats()}, (), at=1.0)
+        known.take(command, {"a": stats(), "b": stats()}, (), at=1.0)
 
-    memory.keep({"b", "c"})
+    known.keep({"b", "c"})
 
-    assert (memory.workers, set(memory.last("stats")), set(memory.now("conf"))) == ({"b"}, {"b"}, {"b"})
-    assert memory.older("conf", {"a"}, 0.5) == {"a"}
+    assert (known.workers, set(known.last("stats")), set(known.now("conf"))) == ({"b"}, {"b"}, {"b"})
+    assert known.older("conf", {"a"}, 0.5) == {"a"}

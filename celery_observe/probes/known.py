@@ -1,4 +1,4 @@
-"""What workers have answered, question by question, and what of it still holds. Pure.
+"""What is known of workers by their answers, question by question, and what of it still holds. Pure.
 
 One question goes out at a time, so answers are of several ages. What a worker *is* holds until it says otherwise: its
 slots, queues and limits, also while it is too busy to answer. What is true of a moment holds until the same question is
@@ -16,7 +16,7 @@ _OF_A_PROCESS = ("conf", "registered", "active_queues", "reserved", "scheduled")
 """What another process under the same name may answer otherwise."""
 
 
-class Memory:
+class Known:
     """Answers by command and worker."""
 
     def __init__(self) -> None:
