@@ -171,13 +171,14 @@ def test_dead_letters_and_orphans_are_counted_apart(redis_server: Redis, probe: 
         client.lpush("orders.dlq", "{}", "{}")
         client.set("not-a-dlq", "text")
         client.lpush("0c2a.reply.celery.pidbox", "{}")
+        client.lpush("celeryev.0c2a", "{}")
         client.lpush("shop-dead", "{}")
 
     told = probe(redis_server.url, dead_letter=("*dlq*", "shop-dead")).ask()
 
     assert told.values("dead_letters") == {("orders.dlq",): 2, ("shop-dead",): 1}
     assert told.values("waiting") == {}
-    assert told.value("orphans") == 1
+    assert told.value("orphans") == 2
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])

@@ -147,6 +147,21 @@ def test_it_waits_no_longer_than_for_those_that_are_known(
     assert asking.ask().value(observer.WORKERS_ANSWERED) == 1  # or the test would time out
 
 
+def test_a_pool_that_is_made_smaller_has_fewer_slots(
+    redis_server: Redis, asking: Asking, celery_worker: Callable[..., Worker]
+) -> None:
+    """Whether by hand or by an autoscaler; the worker answers as before, and none has left."""
+    worker = celery_worker(redis_server.url, pool="prefork", concurrency=3)
+    asking.heard.beating = {worker.node}
+    assert asking.ask(1).value(workers.SLOTS, worker.node) == 3
+
+    with Celery(broker=redis_server.url, set_as_current=False) as app:
+        app.control.pool_shrink(1, reply=True)
+
+    eventually(lambda: asking.ask().value(workers.SLOTS, worker.node) == 2, what="two are left")
+    assert asking.value(observer.WORKERS_ANSWERED) == 1
+
+
 def test_queues_that_are_added_and_cancelled_are_seen(
     redis_server: Redis, asking: Asking, celery_worker: Callable[..., Worker]
 ) -> None:
