@@ -23,6 +23,7 @@ _KIB = 1024
 class _Pool(msgspec.Struct):
     implementation: str = ""
     max_concurrency: int | None = msgspec.field(default=None, name="max-concurrency")
+    processes: Any = None
     max_tasks: Any = msgspec.field(default=None, name="max-tasks-per-child")
     timeouts: Any = None
 
@@ -70,8 +71,12 @@ class Stats(msgspec.Struct):
 
     @property
     def slots(self) -> int | None:
-        """Tasks that the pool can execute at once; with autoscaling, at present."""
-        return self.pool.max_concurrency
+        """Tasks that the pool can execute at once now.
+
+        A pool of processes tells these as it has them; its ``max-concurrency`` stays what it was started with when an
+        autoscaler or ``pool_shrink`` changes it.
+        """
+        return len(self.pool.processes) if isinstance(self.pool.processes, list) else self.pool.max_concurrency
 
     @property
     def most_slots(self) -> int | None:

@@ -159,7 +159,24 @@ def test_a_pool_that_is_made_smaller_has_fewer_slots(
         app.control.pool_shrink(1, reply=True)
 
     eventually(lambda: asking.ask().value(workers.SLOTS, worker.node) == 2, what="two are left")
+    assert asking.value(workers.PREFETCH, worker.node) == asking.value(workers.PREFETCH_CONFIGURED, worker.node) == 8
     assert asking.value(observer.WORKERS_ANSWERED) == 1
+
+
+def test_an_autoscaled_pool_has_the_slots_of_the_moment(
+    redis_server: Redis, asking: Asking, celery_worker: Callable[..., Worker]
+) -> None:
+    """One while it is idle, more once there is work; its prefetch is that of the most."""
+    worker = celery_worker(redis_server.url, "--autoscale=3,1", pool="prefork")
+    asking.heard.beating = {worker.node}
+    asking.ask()
+    assert asking.value(workers.SLOTS, worker.node) == 1
+    assert asking.value(workers.PREFETCH_CONFIGURED, worker.node) == 12
+
+    for _ in range(3):
+        worker.send("work", 30)
+
+    eventually(lambda: asking.ask().value(workers.SLOTS, worker.node) == 3, timeout=30, what="three are there")
 
 
 def test_queues_that_are_added_and_cancelled_are_seen(

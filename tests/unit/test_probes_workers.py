@@ -61,6 +61,14 @@ def test_what_a_worker_does_not_know_is_none() -> None:
     assert (said.prefetch, said.cpu, said.peak_memory, said.slots) == (None, None, None, None)
 
 
+def test_slots_are_the_processes_that_there_are() -> None:
+    """Where an autoscaler or remote control changes their number, `max-concurrency` stays what it was."""
+    pool = {"implementation": "celery.concurrency.prefork:TaskPool", "max-concurrency": 3, "processes": [8]}
+
+    assert stats(PREFORK | {"pool": pool}).slots == 1
+    assert stats(PREFORK | {"pool": pool | {"processes": "N/A"}}).slots == 3
+
+
 def test_prefetch_is_reckoned_from_the_most_slots() -> None:
     """With autoscaling, the pool has fewer at times."""
     said = stats(PREFORK | {"autoscaler": {"max": 10, "min": 1, "current": 2, "qty": 0}})
