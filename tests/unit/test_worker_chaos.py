@@ -259,6 +259,7 @@ PLAYS: dict[str, Callable[[], object]] = {
     "refused": send(signals.task_rejected, sender=Consumer(), message=None, exc=None),
     "child to come": send(signals.worker_before_create_process),
     "child to go": send(signals.worker_process_shutdown, pid=1, exitcode=0),
+    "worker told to go": send(signals.worker_shutting_down, sig="SIGTERM", how="Warm", exitcode=0),
     "worker to go": send(signals.worker_shutdown),
 }
 """Everything that happens to a task and runs our code, by what happens."""
