@@ -71,16 +71,17 @@ class Departures:
     def settle(self, now: float, up: Mapping[str, Queues]) -> None:
         """Judge the places whose window is over, by who is up now and what each consumes."""
         due = [worker for worker, place in self._places.items() if now - place.at >= self._window]
+        consumed = {queue for queues in up.values() for queue in queues or ()} if due else set()
         for worker in sorted(due, key=lambda each: self._places[each].at):
             place = self._places.pop(worker)
-            kind = self._judge(worker, place, up)
+            kind = self._judge(worker, place, up, consumed)
             if place.farewell:
                 self._emit(WorkerDeparted(worker, kind))
         waiting = min((place.at for place in self._places.values()), default=now)
         oldest = waiting - self._window - _NOTED_WITHIN
         self._arrivals = {worker: at for worker, at in self._arrivals.items() if at >= oldest}
 
-    def _judge(self, worker: str, place: _Place, up: Mapping[str, Queues]) -> Departure:
+    def _judge(self, worker: str, place: _Place, up: Mapping[str, Queues], consumed: set[str]) -> Departure:
         if not place.queues:
             return Departure.UNKNOWN
         left = set(place.queues)
@@ -89,7 +90,6 @@ class Departures:
         if fitting:
             del self._arrivals[min(fitting, key=lambda each: (set(up[each] or ()) != left, self._arrivals[each]))]
             return Departure.REPLACED
-        consumed = {queue for queues in up.values() for queue in queues or ()}
         if not left <= consumed:
             return Departure.UNKNOWN if None in up.values() else Departure.STOPPED
         unseen = self._watched_from > place.at - self._window or any(up[each] is None for each in came)
