@@ -33,7 +33,7 @@ alerting:
 """
 _ALERTMANAGER = """\
 # The routes of the demo tell nobody: look at its page. What explains keeps back what it explains, as shipped.
-route: {{ receiver: page, group_by: [job, queue], group_wait: 5s }}
+route: {{ receiver: page, group_by: [alertname, job, queue], group_wait: 5s }}
 receivers: [{{ name: page }}]
 {inhibit_rules}"""
 _LINKS = """\

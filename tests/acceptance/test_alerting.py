@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
+from celery import chain, chord
 
+from apps.sample import make_app
 from services.beat import Beat
-from services.exporter import Exporter
+from services.exporter import COMMAND, Exporter
+from services.instrumented import Instrumented, Sidecar
 from services.prometheus import SHIPPED, Alertmanager, Prometheus
+from services.receiver import Receiver
 from services.redis import Redis
 from services.waiting import eventually
 from services.webhook import Told, Webhook
@@ -35,11 +41,12 @@ groups:
 
 @pytest.fixture
 def hasty_rules(tmp_path: Path) -> list[Path]:
-    """The shipped rules, with alerts that wait for one second wherever they wait for minutes, and what is promised."""
+    """The shipped rules, with alerts that wait for seconds wherever they wait for minutes, and what is promised."""
     folder = tmp_path / "rules"
     folder.mkdir()
     for file in SHIPPED_RULES:
-        text = re.sub(r"^( +(?:for|interval)): .+$", r"\1: 1s", file.read_text(), flags=re.MULTILINE)
+        waits = r"^( +(?:for|keep_firing_for|interval): \d+)m$"
+        text = re.sub(waits, r"\1s", file.read_text(), flags=re.MULTILINE)
         (folder / file.name).write_text(text)
     (folder / "promised.yml").write_text(PROMISED)
     return sorted(folder.iterdir())
@@ -116,12 +123,6 @@ def watched(
     return prometheus({"celery": [page.port]}, rules=hasty_rules, alertmanager=alertmanager.port)
 
 
-@pytest.fixture
-def beat(processes: ExitStack, tmp_path: Path, redis_server: Redis) -> Beat:
-    """A beat that is instrumented, and has something to send."""
-    return processes.enter_context(Beat(tmp_path, redis_server.url, {"often": {"task": "add", "schedule": 1.0}}))
-
-
 def told(webhook: Webhook, alert: str, status: str) -> list[Told]:
     """What was said of an alert, once anything was."""
 
@@ -131,17 +132,14 @@ def told(webhook: Webhook, alert: str, status: str) -> list[Told]:
     return eventually(said, 60.0, what=f"{alert} is {status}: {webhook.summary()}")
 
 
-def told_once(webhook: Webhook, alert: str) -> None:
-    """Wait until it is said that an alert is over, and hold that it and its end were said once each."""
-    told(webhook, alert, "resolved")
-    assert [each.status for each in webhook.told() if each.alert == alert] == ["firing", "resolved"]
-
-
-def told_in_company(webhook: Webhook, alert: str) -> None:
-    """The same of one that shares its message: that says again what fires when another alert comes or goes."""
-    told(webhook, alert, "resolved")
-    course = groupby(each.status for each in webhook.told() if each.alert == alert)
-    assert [status for status, _ in course] == ["firing", "resolved"]
+def each_told_once(webhook: Webhook, *over: str) -> None:
+    """Wait until it is said that these are over; hold that whatever was said of any alert was said once."""
+    for alert in over:
+        told(webhook, alert, "resolved")
+    courses: dict[str, list[str]] = defaultdict(list)
+    for each in webhook.told():
+        courses[str(each.labels)].append(each.status)
+    assert [course for course in courses.items() if course[1] not in (["firing"], ["firing", "resolved"])] == []
 
 
 def test_a_killed_worker_calls_somebody_once(
@@ -159,7 +157,7 @@ def test_a_killed_worker_calls_somebody_once(
 
     (page,) = told(webhook, "CeleryAllWorkersDown", "firing")
     celery_worker(redis_server.url, pool="threads")
-    told_once(webhook, "CeleryAllWorkersDown")
+    each_told_once(webhook, "CeleryAllWorkersDown")
 
     assert page.receiver == "pager"
     assert page.annotations["runbook_url"].endswith("/docs/runbooks/workers.md#celeryallworkersdown")
@@ -170,19 +168,21 @@ def test_an_unreachable_broker_is_the_one_thing_told(
     redis_server: Redis,
     celery_worker: Callable[..., Worker],
     watched: Prometheus,
+    alertmanager: Alertmanager,
     webhook: Webhook,
 ) -> None:
-    """Redis dies under a worker: the pager goes for the broker, and comes to rest when it is back."""
+    """Redis dies under a worker: the pager goes for the broker, and for nothing that follows from it."""
     celery_worker(redis_server.url, pool="threads")
     eventually(lambda: watched.query("job:celery_worker_up:count == 1"), 20.0, what="the worker is seen")
     redis_server.kill()
 
     (page,) = told(webhook, "CeleryObserverBlind", "firing")
+    eventually(lambda: "CeleryObserverProbeFailing" in alertmanager.kept_back(), 60.0, what="what else fires")
     redis_server.start()
-    told_once(webhook, "CeleryObserverBlind")
+    each_told_once(webhook, "CeleryObserverBlind")
 
     assert page.receiver == "pager"
-    assert {each.alert for each in webhook.told() if each.receiver == "pager"} == {"CeleryObserverBlind"}
+    assert {each.alert for each in webhook.told()} == {"CeleryObserverBlind"}
 
 
 def test_the_first_message_that_no_worker_knows_is_told(
@@ -218,9 +218,9 @@ def test_each_trouble_is_told_and_so_is_its_end(
     stuck = celery_worker(redis_server.url, app="apps.stuck", pool="threads", queues=("stuck",), **conf)
     eventually(lambda: len(watched.query("celery_worker_consumes")) == 3, 30.0, what="all have answered")
 
-    slow.send("work", 8, queue="slow")
+    slow.send("work", 12, queue="slow")
     slow.send("add", 1, 2, queue="slow", countdown=14)
-    for _ in range(12):
+    for _ in range(20):
         flooded.send("work", 0.5, queue="flooded")
     stuck.send("stop_consuming", queue="stuck")
     eventually(lambda: watched.query("celery_worker_processed_total == 1"), what="it has stopped")
@@ -231,9 +231,89 @@ def test_each_trouble_is_told_and_so_is_its_end(
     assert told(webhook, "CeleryQueueEtaBeyondVisibilityTimeout", "firing")[0].labels["queue"] == "slow"
     assert told(webhook, "CeleryWorkerStalled", "firing")[0].labels["worker"] == stuck.node
     stuck.kill()
-    for alert in ("CeleryTaskHung", "CeleryQueueOldestMessageTooOld", "CeleryQueueEtaBeyondVisibilityTimeout"):
-        told_in_company(webhook, alert)
-    told_in_company(webhook, "CeleryWorkerStalled")
+    over = ("CeleryTaskHung", "CeleryQueueOldestMessageTooOld", "CeleryQueueEtaBeyondVisibilityTimeout")
+    each_told_once(webhook, *over, "CeleryWorkerStalled")
+
+
+def test_a_deploy_is_not_told_and_a_kill_is(
+    redis_server: Redis,
+    celery_worker: Callable[..., Worker],
+    watched: Prometheus,
+    webhook: Webhook,
+) -> None:
+    """Workers leave and others come while there is work, under the same name and under new ones; then one is killed."""
+    staying, leaving = (celery_worker(redis_server.url, pool="prefork") for _ in range(2))
+    eventually(lambda: watched.query("job:celery_worker_up:count == 2"), 20.0, what="both are seen")
+    evaluated(watched)
+    for step in (staying.restart, lambda: celery_worker(redis_server.url, pool="prefork"), leaving.stop):
+        for _ in range(20):
+            staying.send("work", 0.2)
+        step()
+    eventually(lambda: watched.query("count(celery_worker_up == 0) == 1"), 20.0, what="one has left for good")
+    eventually(lambda: watched.query('celery_task_outcomes_total{outcome="succeeded"} == 60'), 30.0, what="the work")
+
+    assert watched.query('max_over_time(ALERTS{alertstate="firing"}[10m])') == []
+    staying.kill()
+    told(webhook, "CeleryWorkerLost", "firing")
+    staying.start()
+    each_told_once(webhook, "CeleryWorkerLost")
+    whom = {(each.receiver, each.alert, each.labels["worker"]) for each in webhook.told()}
+    assert whom == {("channel", "CeleryWorkerLost", staying.node)}
+
+
+RESULTS: dict[str, Any] = {"task_ignore_result": False}
+
+
+@pytest.fixture
+def refusing() -> Iterator[Receiver]:
+    """A receiver of what hooks tell that takes nothing for a while."""
+    with Receiver(503, 200, headers={"Retry-After": "12"}) as server:
+        yield server
+
+
+@pytest.fixture
+def sidecar(processes: ExitStack, redis_server: Redis, refusing: Receiver, tmp_path: Path) -> Sidecar:
+    """A sidecar with a hook that tells that receiver, and a worker that reports to it."""
+    address = str(tmp_path / "s")
+    rule = json.dumps({"on": "failed", "task": "kill_self", "group_wait": 0})
+    telling = ("--alert-rule", rule, "--alert-sink", f"webhook={refusing.url}")
+    times = ("--workflow-quiet", "1", "--workflow-timeout", "14")
+    served = processes.enter_context(Sidecar(tmp_path, COMMAND, address, *times, *telling))
+    conf = {**RESULTS, "result_backend": redis_server.url}
+    reporting = {"sidecar": f"unix://{address}"}
+    processes.enter_context(Instrumented(tmp_path, redis_server.url, pool="prefork", instrument=reporting, **conf))
+    return served
+
+
+def test_workflows_and_hooks_that_come_to_nothing_are_told(
+    sidecar: Sidecar,
+    redis_server: Redis,
+    prometheus: Callable[..., Prometheus],
+    alertmanager: Alertmanager,
+    webhook: Webhook,
+    hasty_rules: list[Path],
+) -> None:
+    """A task of a header dies, a body takes no results, a chain waits for nobody, and a sink refuses."""
+    watching = prometheus({"shop": [sidecar.port]}, rules=hasty_rules, alertmanager=alertmanager.port)
+    eventually(lambda: watching.query("instance:celery_observe_counts_from_zero:bool"), 20.0, what="counts are new")
+    app = make_app(redis_server.url, **RESULTS, result_backend=redis_server.url)
+
+    chord([app.signature("kill_self"), app.signature("work", (10,))], app.signature("ignore")).apply_async()
+    chord([app.signature("add", (1, 2)), app.signature("add", (3, 4))], app.signature("ignore")).apply_async()
+    chain(app.signature("work", (0.1,)), app.signature("add", (1,), queue="nobodys")).apply_async()
+
+    assert told(webhook, "CeleryChordStalled", "firing")[0].labels["reason"] == "header_failed"
+    assert told(webhook, "CeleryChordsBroken", "firing")[0].labels["reason"] == "body_not_sent"
+    assert told(webhook, "CeleryWorkflowsAbandoned", "firing")[0].labels["root"] == "work"
+    assert told(webhook, "CeleryAlertsNotDelivered", "firing")[0].labels["sink"] == "webhook"
+    each_told_once(webhook, "CeleryChordStalled", "CeleryAlertsNotDelivered")
+
+
+@pytest.fixture
+def beat(processes: ExitStack, tmp_path: Path, redis_server: Redis) -> Beat:
+    """A beat that is instrumented, and has something to send."""
+    entry = {"task": "add", "schedule": 1.0, "args": [1, 2]}
+    return processes.enter_context(Beat(tmp_path, redis_server.url, {"often": entry}))
 
 
 def test_a_beat_that_is_gone_is_told(
@@ -251,6 +331,7 @@ def test_a_beat_that_is_gone_is_told(
     beat.kill()
     (page,) = told(webhook, "CeleryBeatDead", "firing")
     beat.start()
-    told_in_company(webhook, "CeleryBeatDead")
+    each_told_once(webhook, "CeleryBeatDead")
 
     assert page.receiver == "pager"
+    assert {each.alert for each in webhook.told() if each.receiver == "pager"} == {"CeleryBeatDead"}

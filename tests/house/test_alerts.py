@@ -8,12 +8,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from house import promql
 from house.rules import ALERTS, RULE_FILES, TEST_FILES, Rule, Runbook, alerts, checks, records, rules, runbooks, series
 from house.source import ROOT
 
 PARTS = ("Meaning", "Impact", "Diagnosis", "Mitigation")
+OPERATOR_KEYS = {"record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations"}
 LINK = '{{ with query "celery_observe:links" }}{{ . | first | label "%s" }}{{ end }}'
 
 every_rule = pytest.mark.parametrize("rule", rules(), ids=str)
@@ -89,6 +91,14 @@ def test_an_alert_is_seen_before_while_and_after_it_fires(alert: Rule) -> None:
 
 
 @every_alert
+def test_an_alert_outlasts_a_scrape_that_fails(alert: Rule) -> None:
+    """So that it is not told as over and as new; what keeps back others lasts longer than they do."""
+    explains = alert.severity == "critical" and alert.name in {"CeleryObserverBlind", "CeleryObserverDown"}
+
+    assert alert.content["keep_firing_for"] == ("5m" if explains else "3m")
+
+
+@every_alert
 def test_an_alert_has_its_runbook(alert: Rule, of_runbooks: dict[tuple[str, str], str]) -> None:
     """In the file of its subsystem, under its own name."""
     assert (alert.file.stem, alert.name) in of_runbooks
@@ -119,6 +129,18 @@ def test_the_rules_do_what_their_tests_say(promtool: str, file: Path) -> None:
     tested = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
 
     assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_the_operator_knows_every_key() -> None:
+    """The fields of its `PrometheusRule` (docs/api-reference/api.md of prometheus-operator 0.66)."""
+    for file in (ALERTS / "kubernetes").iterdir():
+        resource = yaml.safe_load(file.read_text())
+        groups = resource["spec"]["groups"]
+
+        assert (resource["apiVersion"], resource["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+        assert re.fullmatch(r"celery-observe-[a-z]+", resource["metadata"]["name"])
+        assert {key for group in groups for key in group} <= {"name", "interval", "rules"}
+        assert {key for group in groups for rule in group["rules"] for key in rule} <= OPERATOR_KEYS
 
 
 def test_the_operator_gets_the_same_rules() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 import urllib.error
@@ -19,8 +20,10 @@ from services.process import Process
 from services.waiting import eventually
 
 SHIPPED = Path(__file__).parents[2] / "alerts"
+CONFIGURATION = SHIPPED / "alertmanager" / "alertmanager.yml"
 ALERTMANAGER = shutil.which("alertmanager") or shutil.which("prometheus-alertmanager")
 WAITS = {"group_wait": "200ms", "group_interval": "500ms"}
+RESEND = "--rules.alert.resend-delay=3s"  # what is not repeated for four times as long has ended
 
 
 class _Asked(Process):
@@ -83,7 +86,7 @@ class Prometheus(_Asked):
         file = folder / f"prometheus-{self.port}.yml"
         file.write_text(yaml.safe_dump(_configuration(jobs, rules, alertmanager, every)))
         command = ["prometheus", f"--config.file={file}", f"--web.listen-address={LOOPBACK}:{self.port}"]
-        command += [f"--storage.tsdb.path={folder / f'prometheus-{self.port}'}", "--rules.alert.resend-delay=1s"]
+        command += [f"--storage.tsdb.path={folder / f'prometheus-{self.port}'}", RESEND]
         if remote_write:
             command += ["--web.enable-remote-write-receiver"]
         command += [f"--enable-feature={feature}" for feature in features]
@@ -128,19 +131,18 @@ def _configuration(
 
 
 class Alertmanager(_Asked):
-    """An Alertmanager with the shipped routes and inhibitions.
-
-    Its receivers are webhooks, each at the path of its name, and it waits for moments, not for minutes.
+    """An Alertmanager with the shipped routes and inhibitions, which waits for moments, not for minutes.
 
     Args:
         folder: for its configuration, data and log.
-        webhook: URL below which the receivers are.
+        webhook: URL below which the receivers are, each at the path of its name.
+        services: whether they are told as the services that are shipped, PagerDuty and Slack, and not as webhooks.
     """
 
-    def __init__(self, folder: Path, webhook: str) -> None:
+    def __init__(self, folder: Path, webhook: str, *, services: bool = False) -> None:
         self.port = free_port()
         file = folder / f"alertmanager-{self.port}.yml"
-        file.write_text(yaml.safe_dump(_with_webhooks(webhook)))
+        file.write_text(_with_services(webhook, folder) if services else _with_webhooks(webhook))
         command = [str(ALERTMANAGER), f"--config.file={file}", f"--web.listen-address={LOOPBACK}:{self.port}"]
         command += ["--cluster.listen-address=", f"--storage.path={folder / f'alertmanager-{self.port}'}"]
         super().__init__(f"alertmanager-{self.port}", command, folder)
@@ -155,12 +157,23 @@ class Alertmanager(_Asked):
         return sorted(alert["labels"]["alertname"] for alert in alerts if alert["status"]["inhibitedBy"])
 
 
-def _with_webhooks(url: str) -> dict[str, Any]:
-    config = yaml.safe_load((SHIPPED / "alertmanager" / "alertmanager.yml").read_text())
+def _with_webhooks(url: str) -> str:
+    config = yaml.safe_load(CONFIGURATION.read_text())
     names = [receiver["name"] for receiver in config["receivers"]]
     config["receivers"] = [
         {"name": name, "webhook_configs": [{"url": f"{url}/{name}", "send_resolved": True}]} for name in names
     ]
     config["route"] |= WAITS
     config["templates"] = []
-    return dict(config)
+    return yaml.safe_dump(config)
+
+
+def _with_services(url: str, folder: Path) -> str:
+    """The file as it is shipped, with what it says is to be put beside it."""
+    for name in re.findall(r"/etc/alertmanager/(.+)", CONFIGURATION.read_text()):
+        (folder / name).write_text(f"{url}/{Path(name).stem}" if name.endswith(".url") else Path(name).stem)
+    config = yaml.safe_load(CONFIGURATION.read_text().replace("/etc/alertmanager", str(folder)))
+    config["global"]["pagerduty_url"] = f"{url}/pagerduty"
+    config["route"] |= WAITS
+    config["templates"] = [str(CONFIGURATION.parent / name) for name in config["templates"]]
+    return yaml.safe_dump(config)
