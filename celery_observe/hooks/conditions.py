@@ -23,7 +23,7 @@ from celery_observe.names import first_match
 _LATE: dict[type[Fact], type[Fact]] = {fact.Started: fact.Waited, fact.Ended: fact.Finished}
 """The facts that bring what was not known yet when the first was told."""
 _ROOTS = frozenset({Fact, fact.TaskFact, fact.Labelled})
-_IDS = frozenset({"uuid", "group"})
+_IDS = frozenset({"uuid", "group", "attempt"})
 _UNASKED = frozenset({"trace_id"})
 """What tells one attempt from all others: no rule asks for it, and no alert is told from another by it."""
 

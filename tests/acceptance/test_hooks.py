@@ -133,6 +133,66 @@ def test_the_exporter_tells_of_a_long_run_and_a_long_wait(
     assert told["late"].startswith("add waited 1.")
 
 
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "exhausted": {"on": "failed", "cause": "retries_exhausted"},
+    "over its limit": {"on": "failed", "cause": "*_time_limit"},
+    "killed": {"on": "failed", "cause": ["oom_or_signal", "worker_lost"]},
+    "of one queue": {"on": "failed", "queue": "mail"},
+    "of one exception": {"on": "failed", "task": ["fail", "give_*"], "exception": "Value*", "by": ["task"]},
+    "unknown": {"on": "failed", "cause": "unregistered"},
+    "retried": {"on": "ended", "task": "retry", "outcome": "retried"},
+    "expired": {"on": "ended", "outcome": "expired"},
+    "long": {"on": "ended", "task": "work", "outcome": "succeeded", "runtime_over": 1.5},
+}
+
+
+@pytest.mark.parametrize("source", ["events", "instrument"])
+def test_each_condition_picks_its_own(
+    source: str,
+    redis_server: Redis,
+    celery_worker: Callable[..., Worker],
+    exporter: Callable[..., Exporter],
+    processes: ExitStack,
+    receiver: Receiver,
+    tmp_path: Path,
+) -> None:
+    """Of tasks that end in all ways each rule tells those that it asks for; the exporter does, and so does a worker."""
+    rules = [{**rule, "name": name.replace(" ", "-"), "group_wait": 0} for name, rule in CONDITIONS.items()]
+    if source == "events":
+        exporter(redis_server.url, env=settings(receiver, *rules)).wait_until_ready()
+        worker = celery_worker(redis_server.url, pool="prefork", queues=("celery", "mail"))
+    else:
+        given = {"alert_rule": rules, "alert_sink": {"webhook": receiver.url}}
+        made = Instrumented(tmp_path, redis_server.url, pool="prefork", queues=("celery", "mail"), instrument=given)
+        worker = processes.enter_context(made)
+
+    for task in ("give_up", "hard_limit", "kill_self", "fail", "add", "retry"):
+        worker.send(task, *((1, 2) if task == "add" else ()))
+    worker.send("kill_self", queue="mail")
+    worker.send("shop.forgotten")
+    worker.send("add", 1, 2, expires=-1)
+    worker.send("work", 2)
+
+    told = {
+        ("exhausted", "give_up"),
+        ("over-its-limit", "hard_limit"),
+        ("killed", "kill_self"),
+        ("of-one-queue", "kill_self"),
+        ("of-one-exception", "fail"),
+        ("unknown", "shop.forgotten"),
+        ("retried", "retry"),
+        ("expired", "add"),
+        ("long", "work"),
+    }
+    eventually(lambda: len(picked(receiver)) >= len(told), 30, what="as much as is asked for")
+    assert picked(receiver) == told
+
+
+def picked(receiver: Receiver) -> set[tuple[str, str]]:
+    """The rule and the task of each alert that was told."""
+    return {(alert["rule"], alert["labels"]["task"]) for alert in alerts_of(receiver)}
+
+
 def test_a_lost_worker_pages_once_and_is_resolved_when_it_is_back(
     redis_server: Redis,
     celery_worker: Callable[..., Worker],

@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from celery_observe import delivery as delivering
@@ -18,6 +20,7 @@ from celery_observe.delivery import MOST_FACTS, MOST_MESSAGES, Delivery, plan
 from celery_observe.fact import Cause, Detail, Exit, Fact, Failed, WorkerExited, WorkerUp
 from celery_observe.guard import Guard
 from celery_observe.hooks import breaker, on_fact
+from celery_observe.hooks.conditions import FACTS, attributes
 from celery_observe.hooks.registry import registered
 from celery_observe.metrics import CATALOGUE, Family, alerts
 from celery_observe.recorder import Recorder
@@ -123,6 +126,30 @@ def test_a_fact_is_told_within_a_second(start: Start, receiver: Callable[..., Re
     assert alert["detail"]["uuid"] == "id-1"
     eventually(lambda: running.delivered("a") == 1, 5, what="the count")
     assert running.told(alerts.RAISED, "failed") == 1
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_every_fact_can_be_told(name: str, start: Start, receiver: Callable[..., Receiver]) -> None:
+    """With the summary that it has of itself."""
+    server = receiver()
+    running = start({"webhook": hook(server.url)}, {"on": name})
+
+    running.recorder.record(example(FACTS[name]))
+    eventually(lambda: server.deliveries, what="a message")
+
+    assert server.deliveries[0].json["rule"] == name
+    assert "{" not in server.deliveries[0].json["title"]
+
+
+def example(kind: type[Fact]) -> Fact:
+    """Return a fact of this kind, of which all is known that may be asked."""
+    return msgspec.convert({name: _any(each) for name, each in attributes(kind).items()}, kind)
+
+
+def _any(kind: type) -> Any:
+    if issubclass(kind, StrEnum):
+        return next(iter(kind))
+    return 1 if kind is float else "x"
 
 
 def test_ten_thousand_identical_failures_in_a_second_are_one_message(

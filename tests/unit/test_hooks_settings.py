@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from celery_observe.cli import main
@@ -165,6 +165,7 @@ def test_check_shows_no_secrets_and_refuses_what_cannot_work(config: str, tmp_pa
     assert "no kind is 'losst'. Give some of shutdown, lost, restarted." in refused.output
 
 
+ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a slow one is no failure
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner, max_size=3),
@@ -173,6 +174,7 @@ JSON = st.recursive(
 KEY = st.sampled_from([*KEYS, *keys(FACTS["failed"]), *keys(FACTS["ended"]), "type", "url", "secret", "template"])
 
 
+@ANY_MACHINE
 @given(st.sampled_from(sorted(FACTS)), st.dictionaries(KEY, JSON, max_size=4))
 def test_any_rule_is_taken_or_refused(on: str, table: dict[str, Any]) -> None:
     """In one line."""
@@ -180,6 +182,7 @@ def test_any_rule_is_taken_or_refused(on: str, table: dict[str, Any]) -> None:
         rules([{"on": on, **table}], "--alert-rule", {})
 
 
+@ANY_MACHINE
 @given(st.sampled_from(sorted(sink_types())), st.dictionaries(KEY | st.text(max_size=9), JSON, max_size=4))
 @pytest.mark.filterwarnings("ignore")
 def test_any_sink_is_taken_or_refused_and_not_shown(kind: str, table: dict[str, Any]) -> None:
