@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import chord
 
-from apps.sample import make_app
 from services.beat import Beat
 from services.exporter import COMMAND, Exporter
 from services.instrumented import Instrumented, Sidecar
@@ -260,9 +258,6 @@ def test_a_deploy_is_not_told_and_a_kill_is(
     assert whom == {("channel", "CeleryWorkerLost", staying.node)}
 
 
-RESULTS: dict[str, Any] = {"task_ignore_result": False}
-
-
 @pytest.fixture
 def refusing() -> Iterator[Receiver]:
     """A receiver of what hooks tell that takes nothing for a while."""
@@ -271,22 +266,26 @@ def refusing() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def sidecar(processes: ExitStack, redis_server: Redis, refusing: Receiver, tmp_path: Path) -> Sidecar:
-    """A sidecar with a hook that tells that receiver, and a worker that reports to it."""
-    address = str(tmp_path / "s")
+def sidecar(processes: ExitStack, refusing: Receiver, tmp_path: Path) -> Sidecar:
+    """A sidecar with a hook that tells that receiver."""
     rule = json.dumps({"on": "failed", "task": "kill_self", "group_wait": 0})
     telling = ("--alert-rule", rule, "--alert-sink", f"webhook={refusing.url}")
     times = ("--workflow-quiet", "1", "--workflow-timeout", "11")
-    served = processes.enter_context(Sidecar(tmp_path, COMMAND, address, *times, *telling))
-    conf = {**RESULTS, "result_backend": redis_server.url}
-    reporting = {"sidecar": f"unix://{address}"}
-    processes.enter_context(Instrumented(tmp_path, redis_server.url, pool="prefork", instrument=reporting, **conf))
-    return served
+    return processes.enter_context(Sidecar(tmp_path, COMMAND, f"{tmp_path}/s", *times, *telling))
+
+
+@pytest.fixture
+def reporting(processes: ExitStack, sidecar: Sidecar, redis_server: Redis, tmp_path: Path) -> Worker:
+    """A worker that reports to it, and keeps results."""
+    assert sidecar.running
+    conf: dict[str, Any] = {"task_ignore_result": False, "result_backend": redis_server.url}
+    told = {"sidecar": f"unix://{tmp_path}/s"}
+    return processes.enter_context(Instrumented(tmp_path, redis_server.url, pool="prefork", instrument=told, **conf))
 
 
 def test_workflows_and_hooks_that_come_to_nothing_are_told(
+    reporting: Worker,
     sidecar: Sidecar,
-    redis_server: Redis,
     prometheus: Callable[..., Prometheus],
     alertmanager: Alertmanager,
     webhook: Webhook,
@@ -295,14 +294,13 @@ def test_workflows_and_hooks_that_come_to_nothing_are_told(
     """A task of a header dies and another never ends, a body takes no results, and a sink refuses."""
     watching = prometheus({"shop": [sidecar.port]}, rules=hasty_rules, alertmanager=alertmanager.port)
     eventually(lambda: watching.query("instance:celery_observe_counts_from_zero:bool"), 20.0, what="counts are new")
-    app = make_app(redis_server.url, **RESULTS, result_backend=redis_server.url)
 
-    chord([app.signature("kill_self"), app.signature("work", (60,))], app.signature("ignore")).apply_async()
-    chord([app.signature("add", (1, 2)), app.signature("add", (3, 4))], app.signature("ignore")).apply_async()
+    reporting.send("order", ["add", 1, 2], ["add", 3, 4])
+    reporting.send("order", ["kill_self"], ["work", 60])
 
     assert told(webhook, "CeleryChordStalled", "firing")[0].labels["reason"] == "header_failed"
     assert told(webhook, "CeleryChordsBroken", "firing")[0].labels["reason"] == "body_not_sent"
-    assert told(webhook, "CeleryWorkflowsAbandoned", "firing")[0].labels["root"] == "kill_self"
+    assert told(webhook, "CeleryWorkflowsAbandoned", "firing")[0].labels["root"] == "order"
     assert told(webhook, "CeleryAlertsNotDelivered", "firing")[0].labels["sink"] == "webhook"
     over = ("CeleryChordStalled", "CeleryChordsBroken", "CeleryWorkflowsAbandoned", "CeleryTasksKilled")
     each_told_once(webhook, *over, "CeleryAlertsNotDelivered")

@@ -9,7 +9,7 @@ import signal
 import time
 from typing import Any
 
-from celery import Task, group
+from celery import Task, chord, group
 
 from apps.sample import add, app, work
 from celery_observe import instrument
@@ -50,6 +50,12 @@ def grow(megabytes: int) -> int:
 def run_loop() -> int:
     """Run an event loop of its own, as tasks with async code do."""
     return asyncio.run(asyncio.sleep(0.01, 7))
+
+
+@app.task(name="order")
+def order(*header: list[Any]) -> None:
+    """Publish a chord of these tasks, each a name and arguments, with a body that takes no results."""
+    chord([app.signature(name, args) for name, *args in header], app.signature("ignore")).apply_async()
 
 
 @app.task(name="call_eagerly")
