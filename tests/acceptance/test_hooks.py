@@ -75,8 +75,10 @@ def test_the_exporter_tells_of_a_failure_with_its_traceback(
     for _ in range(20):
         worker.send("fail", CARD)
     page.wait_for(lambda now: now.total("celery_task_failures_total", task="fail") == 21)
-    page.wait_for(lambda now: now.value(SENT, sink="webhook") == 1)
+    now = page.wait_for(lambda now: now.value(SENT, sink="webhook") == 1)
 
+    assert now.value("celery_observe_alerts_latency_seconds_count", sink="webhook") == 1
+    assert now.total("celery_observe_alerts_dropped_total") == 0
     (alert,) = alerts_of(receiver)
     assert alert["severity"] == "critical"
     assert alert["labels"] == {

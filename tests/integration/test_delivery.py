@@ -172,6 +172,20 @@ def test_ten_thousand_identical_failures_in_a_second_are_one_message(
     assert took < 1.0
 
 
+def test_a_thousand_different_failures_are_ten_and_a_number(start: Start, receiver: Callable[..., Receiver]) -> None:
+    """The limit of a rule, which is told and counted."""
+    server = receiver()
+    running = start({"a": hook(server.url)}, {"on": "failed", "group_wait": 1})
+
+    running.recorder.record_all([failed(f"t{number}") for number in range(1000)])
+    eventually(lambda: server.deliveries, 10, what="a delivery")
+
+    told = server.deliveries[0].json
+    assert (len(told["alerts"]), told["more"]) == (10, 990)
+    assert told["title"].endswith(" and 999 more")
+    assert running.told(alerts.LIMITED, "failed") == 990
+
+
 def test_what_waits_is_bounded(start: Start) -> None:
     """More facts than may wait are counted as dropped, though nobody looks at them."""
     running = start({"a": hook(f"http://{LOOPBACK}:{free_port()}")}, {"on": "failed"})
