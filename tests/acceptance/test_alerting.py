@@ -43,7 +43,8 @@ def hasty_rules(tmp_path: Path) -> list[Path]:
     folder = tmp_path / "rules"
     folder.mkdir()
     for file in SHIPPED_RULES:
-        (folder / file.name).write_text(re.sub(r"\b(\d+)m\b", r"\1s", file.read_text()))
+        text = re.sub(r"\b(\d+)m\b", r"\1s", file.read_text())
+        (folder / file.name).write_text(text.replace("60 * sum_over_time", "1 * sum_over_time"))
     (folder / "promised.yml").write_text(PROMISED)
     return sorted(folder.iterdir())
 
@@ -208,28 +209,32 @@ def test_each_trouble_is_told_and_so_is_its_end(
     watched: Prometheus,
     webhook: Webhook,
 ) -> None:
-    """A task hangs, a queue is flooded, an ETA is too far away, a worker stops to consume."""
+    """A task hangs, another fails, a queue is flooded, an ETA is too far away, a worker stops to consume."""
     conf = {"broker_transport_options": VISIBILITY, "worker_prefetch_multiplier": 1}
     slow = celery_worker(redis_server.url, pool="threads", queues=("slow",), **conf)
     flooded = celery_worker(redis_server.url, pool="threads", queues=("flooded",), concurrency=1, **conf)
     stuck = celery_worker(redis_server.url, app="apps.stuck", pool="threads", queues=("stuck",), **conf)
     eventually(lambda: len(watched.query("celery_worker_consumes")) == 3, 30.0, what="all have answered")
 
+    slow.send("fail", queue="slow")
+    eventually(lambda: watched.query('celery_task_outcomes_total{outcome="failed"}'), 20.0, what="one has failed")
     slow.send("work", 12, queue="slow")
     slow.send("add", 1, 2, queue="slow", countdown=14)
     for _ in range(20):
+        slow.send("fail", queue="slow")
         flooded.send("work", 0.5, queue="flooded")
     stuck.send("stop_consuming", queue="stuck")
     eventually(lambda: watched.query("celery_worker_processed_total == 1"), what="it has stopped")
     stuck.send("add", 1, 2, queue="stuck")
 
+    assert told(webhook, "CeleryErrorBudgetBurn", "firing")[0].labels["task"] == "fail"
     assert told(webhook, "CeleryTaskHung", "firing")[0].labels["task"] == "work"
     assert told(webhook, "CeleryQueueOldestMessageTooOld", "firing")[0].labels["queue"] == "flooded"
     assert told(webhook, "CeleryQueueEtaBeyondVisibilityTimeout", "firing")[0].labels["queue"] == "slow"
     assert told(webhook, "CeleryWorkerStalled", "firing")[0].labels["worker"] == stuck.node
     stuck.kill()
     over = ("CeleryTaskHung", "CeleryQueueOldestMessageTooOld", "CeleryQueueEtaBeyondVisibilityTimeout")
-    each_told_once(webhook, *over, "CeleryWorkerStalled")
+    each_told_once(webhook, *over, "CeleryWorkerStalled", "CeleryErrorBudgetBurn")
 
 
 def test_a_deploy_is_not_told_and_a_kill_is(
