@@ -166,7 +166,7 @@ def observe(ctx: click.Context, /, *, check: bool, **flags: Any) -> None:
 def _start(ctx: click.Context, settings: Settings, *, check: bool) -> None:
     if check:
         _check_alerts(settings)
-        _check_traces(settings)
+        _check_opentelemetry(settings)
         click.echo("\n".join(_in_effect(settings)))
         return
     logs.configure(settings.log_level, settings.log_format)
@@ -181,11 +181,13 @@ def _check_alerts(settings: Settings) -> None:
     delivery.plan(settings)
 
 
-def _check_traces(settings: Settings) -> None:
-    if settings.replay_traces:
-        from celery_observe import pipeline  # noqa: PLC0415 - who has no traces does without
+def _check_opentelemetry(settings: Settings) -> None:
+    if settings.replay_traces or settings.push_metrics:
+        from celery_observe import pipeline  # noqa: PLC0415 - who has neither does without
 
-        pipeline.replayer(settings)
+        for wanted, check in ((settings.replay_traces, pipeline.replayer), (settings.push_metrics, pipeline.pusher)):
+            if wanted:
+                check(settings)
 
 
 def _in_effect(settings: Settings) -> Iterator[str]:

@@ -68,3 +68,7 @@ class SinkRefusedError(SinkError):
 
 class ExportError(CeleryObserveError):
     """Spans could not be exported: see OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL and the collector."""
+
+
+class PushError(CeleryObserveError):
+    """Metrics could not be pushed: see OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL and the collector."""

@@ -19,7 +19,7 @@ from celery_observe import logs
 from celery_observe.errors import CeleryObserveError, PortTakenError, SettingsError
 from celery_observe.hooks.registry import wanted
 from celery_observe.logs import log
-from celery_observe.pipeline import Pipeline
+from celery_observe.pipeline import Pipeline, pusher
 from celery_observe.settings import Settings
 from celery_observe.streams.local import LocalStream
 
@@ -38,15 +38,18 @@ class Order(msgspec.Struct):
 
 
 def prepare(settings: Settings) -> None:
-    """Import what alerts need: in the main thread, since a child that is forked amid an import may wait for it forever.
+    """Import what alerts and pushes need: in the main thread, before an import may be under way as a child is forked.
 
-    What is wrong with the settings is told by ``serve``.
+    Such a child may wait for it forever. What is wrong with the settings is told by ``serve``.
     """
     if wanted(settings):
         from celery_observe.delivery import plan  # noqa: PLC0415 - who has no alerts does without
 
         with suppress(SettingsError):
             plan(settings)
+    if settings.push_metrics:
+        with suppress(SettingsError):
+            pusher(settings)
 
 
 def serve(worker: str, settings: Settings, reading: socket.socket) -> Pipeline | None:

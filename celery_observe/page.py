@@ -24,6 +24,19 @@ _PLAIN_BELOW = 1e6
 """From here on Go writes numbers with an exponent."""
 
 
+def told(
+    recorders: Sequence[Recorder], live: Sequence[bool], wanted: Callable[[Family], bool]
+) -> Iterator[tuple[Family, list[tuple[int, Recorder]]]]:
+    """Yield the families that are wanted, each with the recorders, and their places, that can be believed of it.
+
+    ``live`` says of each recorder whether what it tells of this moment can be.
+    """
+    for series in recorders[0].series.values():
+        family = series.family
+        if wanted(family):
+            yield family, [each for each in enumerate(recorders) if live[each[0]] or not family.live]
+
+
 class Page:
     """Renders the families of recorders that are wanted; keeps the start of each line for the next rendering."""
 
@@ -38,17 +51,14 @@ class Page:
         are left out. The text lacks the ``# EOF`` of OpenMetrics, since more may follow.
         """
         lines: list[str] = []
-        for name, series in recorders[0].series.items():
-            if not self._wanted(series.family):
-                continue
+        for family, tellers in told(recorders, live, self._wanted):
             samples = [
                 sample
-                for place, recorder in enumerate(recorders)
-                if live[place] or not series.family.live
-                for sample in self._samples(place, recorder, name, exemplars=openmetrics)
+                for place, recorder in tellers
+                for sample in self._samples(place, recorder, family.name, exemplars=openmetrics)
             ]
             if samples:
-                lines += _header(series.family, openmetrics=openmetrics)
+                lines += _header(family, openmetrics=openmetrics)
                 lines += samples
         return "".join(lines).encode()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
 from functools import partial
@@ -34,15 +35,19 @@ from celery_observe.probes import Prober, probes_for
 from celery_observe.probes.rota import ROUND
 from celery_observe.reader import Reader
 from celery_observe.recorder import Recorder
-from celery_observe.settings import trace_exporters
+from celery_observe.settings import metrics_exporter, trace_exporters
 from celery_observe.state import StateFile
 from celery_observe.streams.local import LocalStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from opentelemetry.sdk.metrics.export import Metric
+
     from celery_observe.delivery import Delivery
     from celery_observe.metrics import Family
+    from celery_observe.otlp.points import Points
+    from celery_observe.otlp.push import Push
     from celery_observe.settings import BrokerSettings, Settings
     from celery_observe.tracing.replay_export import Replay
     from celery_observe.tree import Tree
@@ -57,7 +62,7 @@ _UNSEEN_TURNS = 5
 _STOP_TIMEOUT = 1.5
 """Seconds that all readers together have to end: one that hangs in a connect is left behind."""
 _LAST_WORDS = 1.0
-"""Seconds that the end waits for alerts and spans that are still to be sent."""
+"""Seconds that the end waits for alerts, spans and metrics that are still to be sent."""
 
 
 def _is_inside(family: Family) -> bool:
@@ -84,10 +89,24 @@ def replayer(settings: Settings) -> type[Replay]:
     try:
         from celery_observe.tracing.replay_export import Replay  # noqa: PLC0415 - needs the extra `otel`
     except ImportError:
-        needs = f"{settings.origin('replay_traces')} needs OpenTelemetry"
-        raise SettingsError(f"{needs}: pip install 'celery-observe[otel]'.") from None
+        raise _no_opentelemetry(settings, "replay_traces") from None
     trace_exporters()
     return Replay
+
+
+def pusher(settings: Settings) -> tuple[type[Push], type[Points]]:
+    """Return what pushes metrics, and what makes them. Raises SettingsError as ``replayer`` does."""
+    try:
+        from celery_observe.otlp.points import Points  # noqa: PLC0415 - needs the extra `otel`
+        from celery_observe.otlp.push import Push  # noqa: PLC0415
+    except ImportError:
+        raise _no_opentelemetry(settings, "push_metrics") from None
+    metrics_exporter()
+    return Push, Points
+
+
+def _no_opentelemetry(settings: Settings, name: str) -> SettingsError:
+    return SettingsError(f"{settings.origin(name)} needs OpenTelemetry: pip install 'celery-observe[otel]'.")
 
 
 class Pipeline:
@@ -111,7 +130,7 @@ class Pipeline:
         path = socket_path(settings.listen) if settings.listen else None
         self._local = LocalStream(path) if path else local
         self._listeners = [self._listener(self._local)] if self._local else []
-        self._page = Page(_is_inside) if settings.families == "process" else Page()
+        self._page = Page(self._is_served)
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
         self._state = StateFile(settings.state_file) if settings.state_file else None
@@ -127,6 +146,10 @@ class Pipeline:
         self._looker = threading.Thread(target=self._look_every_two_seconds, name="overview", daemon=True)
         self._saver = threading.Thread(target=self._save_each_second, name="state-file", daemon=True)
         self.exposition = Exposition(settings, self.render, self.readiness, self.health, self.workflow, self.overview)
+        self._pushes = [self._push()] if settings.push_metrics else []
+
+    def _is_served(self, family: Family) -> bool:
+        return self._settings.families == "all" or _is_inside(family)
 
     def _recorder(self, const_labels: dict[str, str]) -> Recorder:
         settings = self._settings
@@ -149,6 +172,18 @@ class Pipeline:
         from celery_observe.delivery import Delivery, plan  # noqa: PLC0415 - who has no alerts does without
 
         return Delivery(plan(settings), self._own, self._guard)
+
+    def _push(self) -> Push:
+        """Return what pushes all that is served. Raises SettingsError."""
+        push, points = pusher(self._settings)
+        made = points(time.time_ns(), self._is_served)
+        host, pushed = socket.gethostname(), self._own[observer.PUSHED_POINTS]
+
+        def read() -> list[Metric]:
+            recorders, live = self._told()
+            return made.read(recorders, self._process.collect(), live=live, now=time.time_ns())
+
+        return push(self._settings.push_interval, read, lambda: f"{host}:{self.exposition.port}", pushed, self._guard)
 
     def _listener(self, stream: LocalStream) -> Listener:
         recorder = self._recorder({})
@@ -199,7 +234,7 @@ class Pipeline:
                 reader.resume(saved.get(reader.broker.name, []))
             self._saver.start()
         self._looker.start()
-        threads = (*self._readers, *self._listeners, *self._leaders, *self._probers, *self._alerts, *self._replays)
+        threads = (*self._readers, *self._listeners, *self._leaders, *self._probers, *self._senders)
         for thread in threads:
             thread.start()
 
@@ -216,11 +251,10 @@ class Pipeline:
         for thread in (*self._sources, *self._leaders, *self._probers):
             thread.join(max(0.0, deadline - time.monotonic()))
         # Last, since what was read at the end may be worth an alert, and is part of a trace.
-        last: tuple[Delivery | Replay, ...] = (*self._alerts, *self._replays)
-        for each in last:
+        for each in self._senders:
             each.stopping.set()
         deadline = time.monotonic() + _LAST_WORDS
-        for each in last:
+        for each in self._senders:
             each.join(max(0.0, deadline - time.monotonic()))
         self._save()
         self.exposition.stop()
@@ -233,8 +267,9 @@ class Pipeline:
             self._local.abandon()
 
     @property
-    def _alerts(self) -> list[Delivery]:
-        return [self._delivery] if self._delivery is not None else []
+    def _senders(self) -> list[Delivery | Replay | Push]:
+        alerts = [self._delivery] if self._delivery is not None else []
+        return [*alerts, *self._replays, *self._pushes]
 
     @property
     def _sources(self) -> list[Reader | Listener]:
@@ -242,15 +277,19 @@ class Pipeline:
 
     def render(self, *, openmetrics: bool = False) -> bytes:
         """Return the page of all metrics."""
+        encode = openmetrics_text.generate_latest if openmetrics else generate_latest
+        process: bytes | None = self._guard.run("process", lambda: encode(self._process))
+        recorders, live = self._told()
+        text = self._page.render(recorders, live=live, openmetrics=openmetrics)  # last, so that it tells what failed
+        return text + (process or (b"# EOF\n" if openmetrics else b""))
+
+    def _told(self) -> tuple[list[Recorder], list[bool]]:
+        """Return all recorders, brought up to date, and whether what each tells of this moment can be believed."""
         self._guard.run("expiry", self._expire)
         recorders = [self._own, *(reader.recorder for reader in self._sources)]
         if self._compat.derived:
             self._guard.run("compat", lambda: self._derive(recorders))
-        encode = openmetrics_text.generate_latest if openmetrics else generate_latest
-        process: bytes | None = self._guard.run("process", lambda: encode(self._process))
-        live = [True, *(reader.live for reader in self._sources)]
-        text = self._page.render(recorders, live=live, openmetrics=openmetrics)  # last, so that it tells what failed
-        return text + (process or (b"# EOF\n" if openmetrics else b""))
+        return recorders, [True, *(reader.live for reader in self._sources)]
 
     def _derive(self, recorders: Iterable[Recorder]) -> None:
         for recorder in recorders:
@@ -281,7 +320,7 @@ class Pipeline:
     def health(self) -> Readiness:
         """Say whether all threads live, and the workers that report to us are well."""
         reasons = [f"{reader.name} is dead" for reader in self._sources if reader.dead]
-        threads = (*self._leaders, *self._probers, *self._alerts, *self._replays)
+        threads = (*self._leaders, *self._probers, *self._senders)
         reasons += [f"{each.name} is dead" for each in threads if not each.is_alive()]
         reasons += [reason for listener in self._listeners for reason in listener.ailments()]
         return Readiness(ready=not reasons, reasons=tuple(reasons))

@@ -108,6 +108,12 @@ REPLAY_HELD = Family(
     kind=Kind.GAUGE,
     help="Attempts that are held in case something in their trace fails or is slow.",
 )
+PUSHED_POINTS = Family(
+    name="celery_observe_pushed_points_total",
+    kind=Kind.COUNTER,
+    help="Points of metrics that were to be pushed, by what became of them: exported, refused.",
+    labels=("outcome",),
+)
 LEADER = Family(
     name="celery_observe_leader",
     kind=Kind.GAUGE,

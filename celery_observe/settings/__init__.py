@@ -29,6 +29,7 @@ __all__ = [
     "environment",
     "is_disabled",
     "load",
+    "metrics_exporter",
     "trace_exporters",
 ]
 
@@ -79,8 +80,23 @@ def trace_exporters(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     Raises:
         SettingsError: there is no such protocol.
     """
-    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "grpc"
-    if protocol.strip() not in _OTLP:
-        raise SettingsError(f"OTEL_EXPORTER_OTLP_PROTOCOL is one of {', '.join(_OTLP)}, not {protocol!r}")
+    otlp = _otlp_exporter("TRACES", environ)
     names = [name.strip() for name in (environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")]
-    return tuple(_OTLP[protocol.strip()] if name == "otlp" else name for name in names if name not in {"", "none"})
+    return tuple(otlp if name == "otlp" else name for name in names if name not in {"", "none"})
+
+
+def metrics_exporter(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the name of the exporter of metrics that OpenTelemetry's variables ask for; OTLP over gRPC without.
+
+    Raises:
+        SettingsError: there is no such protocol.
+    """
+    return _otlp_exporter("METRICS", environ)
+
+
+def _otlp_exporter(signal: str, environ: Mapping[str, str]) -> str:
+    of_all = "OTEL_EXPORTER_OTLP_PROTOCOL"
+    protocol = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or environ.get(of_all) or "grpc"
+    if protocol.strip() not in _OTLP:
+        raise SettingsError(f"{of_all} is one of {', '.join(_OTLP)}, not {protocol!r}")
+    return _OTLP[protocol.strip()]

@@ -239,6 +239,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _metrics("Labels of your own, which instrumented processes say of tasks.", "NAME,…", separator=","),
     ] = ()
     label_values: Annotated[Amount, _metrics("Values of such a label. More are counted as `__other__`.", "N")] = 100
+    push_metrics: Annotated[
+        bool,
+        _metrics(
+            "Push all that is served to an OpenTelemetry Collector too, as OTEL_EXPORTER_OTLP_* say. Needs the extra "
+            "otel."
+        ),
+    ] = False
+    push_interval: Annotated[Seconds, _metrics("Time between two pushes.", "SECONDS")] = 15.0
     max_series: Annotated[Amount, _metrics("Series of a family. More are counted as `__other__`.", "N")] = 2000
     max_tracked_tasks: Annotated[Amount, _metrics("Tasks remembered until they end.", "N")] = 40_000
     workflow_quiet: Annotated[

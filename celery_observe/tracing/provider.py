@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from contextvars import ContextVar
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
@@ -27,6 +26,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from celery_observe import __version__
 from celery_observe.errors import SettingsError
 from celery_observe.masking import mask_text
+from celery_observe.otlp.exporters import exporter_of
 from celery_observe.settings import trace_exporters
 from celery_observe.tracing.conventions import SCHEMA_URL, SCOPE
 
@@ -125,7 +125,7 @@ class Provider:
         """Import what exporters need, so that not each child has to; say whether there are any, ours or the app's."""
         try:
             for name in self._exporters() if _is_unset() else ():
-                _exporter(name)
+                exporter_of("traces", name)
         except _NO_EXPORTER as error:
             self._say_once(f"no spans are made: {error}")
             return False
@@ -224,15 +224,7 @@ def exporters(names: Iterable[str]) -> Iterator[SpanExporter]:
     Raises:
         SettingsError: there is none of that name.
     """
-    return (_exporter(name)() for name in names)
-
-
-def _exporter(name: str) -> Callable[[], SpanExporter]:
-    found = next(iter(entry_points(group="opentelemetry_traces_exporter", name=name)), None)
-    if found is None:
-        raise SettingsError(f"OTEL_TRACES_EXPORTER asks for {name}, which is not installed")
-    make: Callable[[], SpanExporter] = found.load()
-    return make
+    return (exporter_of("traces", name)() for name in names)
 
 
 provider = Provider()

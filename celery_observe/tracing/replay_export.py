@@ -13,7 +13,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -23,13 +22,16 @@ from celery_observe import __version__
 from celery_observe.errors import ExportError
 from celery_observe.fact import AttemptsReplayed, Replayed, Traced
 from celery_observe.metrics import observer
+from celery_observe.otlp.exporters import resource_with
 from celery_observe.settings import trace_exporters
-from celery_observe.tracing.conventions import CELERY, LINK, SCHEMA_URL, SCOPE, SERVER_ADDRESS, SERVER_PORT
+from celery_observe.tracing.conventions import LINK, SCHEMA_URL, SCOPE, SERVER_ADDRESS, SERVER_PORT
 from celery_observe.tracing.provider import exporters
 from celery_observe.tracing.replay import Span, spans_of
 from celery_observe.tracing.replay_sampling import Sampler, Sampling
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+
     from celery_observe.broker import BrokerSettings
     from celery_observe.guard import Guard
     from celery_observe.recorder import Recorder
@@ -71,7 +73,7 @@ class Replay(threading.Thread):
         )
         self._server = server_of(broker.url)
         self._waits = settings.replay_waits
-        self._resource = _resource()
+        self._resource = resource_with()
         self._inbox: deque[Traced] = deque()
         self._wanted: deque[Traced] = deque()
         self._full = 0
@@ -144,14 +146,6 @@ def server_of(url: str) -> dict[str, str | int]:
         return {}
     found: dict[str, str | int] = {SERVER_ADDRESS: host} if host else {}
     return found | {SERVER_PORT: port} if host and port else found
-
-
-def _resource() -> Resource:
-    """Return what makes the spans: as OpenTelemetry's variables say, or the service ``celery``."""
-    found = Resource.create()
-    if str(found.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
-        return found.merge(Resource({SERVICE_NAME: CELERY}))
-    return found
 
 
 def readable(span: Span, resource: Resource) -> ReadableSpan:

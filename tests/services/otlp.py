@@ -1,4 +1,4 @@
-"""A receiver of OTLP, over HTTP and gRPC, which keeps the spans that it gets."""
+"""A receiver of OTLP, over HTTP and gRPC, which keeps the spans and metrics that it gets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from threading import Event, Lock, Thread
 from typing import Any, NamedTuple, Self
 
 import grpc
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import (
+    MetricsServiceServicer,
+    add_MetricsServiceServicer_to_server,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -25,6 +33,9 @@ from services.waiting import eventually
 
 KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 STATUSES = ("unset", "ok", "error")
+TRACES, METRICS = "/v1/traces", "/v1/metrics"
+CUMULATIVE = 2
+"""The temporality, as metrics.proto numbers it."""
 
 
 class Link(NamedTuple):
@@ -67,6 +78,38 @@ class Span(NamedTuple):
     """The name of what made it."""
 
 
+class Point(NamedTuple):
+    """What one metric said of one label set; times in Unix seconds."""
+
+    name: str
+    kind: str
+    """`gauge`, `sum` (cumulative and monotonic) or `histogram` (cumulative)."""
+    attributes: dict[str, Any]
+    start: float
+    """0 if there is none."""
+    time: float
+    value: float
+    """Of a histogram, the sum of what it has seen."""
+    counts: tuple[int, ...] = ()
+    """Of the buckets of a histogram."""
+    bounds: tuple[float, ...] = ()
+    exemplars: tuple[tuple[str, float], ...] = ()
+    """Traces, hexadecimal, and values."""
+    unit: str = ""
+    description: str = ""
+
+
+class Push(NamedTuple):
+    """One request with metrics: what it says, and who says it."""
+
+    resource: dict[str, Any]
+    points: tuple[Point, ...]
+
+    def named(self, name: str) -> list[Point]:
+        """Return the points of this metric."""
+        return [point for point in self.points if point.name == name]
+
+
 class Call(NamedTuple):
     """One request: its headers, in lower case, and how many spans it brought."""
 
@@ -75,7 +118,7 @@ class Call(NamedTuple):
 
 
 class OtlpReceiver:
-    """Listens on two free loopback ports; a context manager. All it gets is in `spans`, in order of arrival.
+    """Listens on two free loopback ports; a context manager. All it gets is in `spans` and `pushes`, as it arrived.
 
     While `refusing` is set it answers 503, and keeps nothing; while `stalled` is set it does not answer.
     """
@@ -85,6 +128,7 @@ class OtlpReceiver:
         self.refusing = Event()
         self.stalled = Event()
         self._spans: list[Span] = []
+        self._pushes: list[Push] = []
         self._lock = Lock()
         self._released = Event()
         self._server = ThreadingHTTPServer((LOOPBACK, 0), _handler(self))
@@ -102,7 +146,8 @@ class OtlpReceiver:
         """The OTLP endpoint over gRPC."""
         if self._grpc is None:
             self._grpc = grpc.server(ThreadPoolExecutor(max_workers=2))
-            add_TraceServiceServicer_to_server(_Servicer(self), self._grpc)
+            add_TraceServiceServicer_to_server(_Traces(self), self._grpc)
+            add_MetricsServiceServicer_to_server(_Metrics(self), self._grpc)
             self._grpc_port = self._grpc.add_insecure_port(f"{LOOPBACK}:0")
             self._grpc.start()
         return f"http://{LOOPBACK}:{self._grpc_port}"
@@ -121,6 +166,12 @@ class OtlpReceiver:
         """What has come so far."""
         with self._lock:
             return list(self._spans)
+
+    @property
+    def pushes(self) -> list[Push]:
+        """The metrics that have come so far, push by push."""
+        with self._lock:
+            return list(self._pushes)
 
     def named(self, name: str) -> list[Span]:
         """The spans of this name that have come so far."""
@@ -145,10 +196,16 @@ class OtlpReceiver:
         """Forget what has come."""
         with self._lock:
             self._spans.clear()
+            self._pushes.clear()
             self.calls.clear()
 
-    def take(self, body: bytes, headers: dict[str, str]) -> None:
-        """Keep what one request brings."""
+    def take(self, path: str, body: bytes, headers: dict[str, str]) -> None:
+        """Keep what one request to this path brings."""
+        if path == METRICS:
+            with self._lock:
+                self.calls.append(Call(headers, 0))
+                self._pushes += _pushes(ExportMetricsServiceRequest.FromString(body))
+            return
         spans = list(_spans(ExportTraceServiceRequest.FromString(body)))
         with self._lock:
             self.calls.append(Call(headers, len(spans)))
@@ -200,11 +257,14 @@ def _handler(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.hold()
-            taken = self.path == "/v1/traces" and not receiver.refusing.is_set()
+            known = self.path in (TRACES, METRICS)
+            taken = known and not receiver.refusing.is_set()
             if taken:
-                receiver.take(gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body, headers)
-            answer = ExportTraceServiceResponse().SerializeToString()
-            self.send_response(200 if taken else 503 if self.path == "/v1/traces" else 404)
+                body = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
+                receiver.take(self.path, body, headers)
+            response = ExportMetricsServiceResponse if self.path == METRICS else ExportTraceServiceResponse
+            answer = response().SerializeToString()
+            self.send_response(200 if taken else 503 if known else 404)
             self.send_header("Content-Type", "application/x-protobuf")
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
@@ -216,17 +276,57 @@ def _handler(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-class _Servicer(TraceServiceServicer):
+class _Servicer:
+    path: str
+    response: type
+
     def __init__(self, receiver: OtlpReceiver) -> None:
         self._receiver = receiver
 
     def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by the protocol
-        """Keep the spans, and say that they were taken."""
+        """Keep what comes, and say that it was taken."""
         self._receiver.hold()
         if self._receiver.refusing.is_set():
             context.abort(grpc.StatusCode.UNAVAILABLE, "refusing")
-        self._receiver.take(request.SerializeToString(), dict(context.invocation_metadata()))
-        return ExportTraceServiceResponse()
+        self._receiver.take(self.path, request.SerializeToString(), dict(context.invocation_metadata()))
+        return self.response()
+
+
+class _Traces(_Servicer, TraceServiceServicer):
+    path, response = TRACES, ExportTraceServiceResponse
+
+
+class _Metrics(_Servicer, MetricsServiceServicer):
+    path, response = METRICS, ExportMetricsServiceResponse
+
+
+def _pushes(request: Any) -> Iterable[Push]:
+    for of_resource in request.resource_metrics:
+        metrics = [metric for of_scope in of_resource.scope_metrics for metric in of_scope.metrics]
+        points = tuple(point for metric in metrics for point in _points(metric))
+        yield Push(_attributes(of_resource.resource.attributes), points)
+
+
+def _points(metric: Any) -> Iterable[Point]:
+    kind = metric.WhichOneof("data")
+    data = getattr(metric, kind)
+    assert kind == "gauge" or data.aggregation_temporality == CUMULATIVE, f"{metric.name} is not cumulative"
+    assert kind != "sum" or data.is_monotonic, f"{metric.name} may fall"
+    for point in data.data_points:
+        of_histogram = kind == "histogram"
+        yield Point(
+            name=metric.name,
+            kind=kind,
+            attributes=_attributes(point.attributes),
+            start=point.start_time_unix_nano / 1e9,
+            time=point.time_unix_nano / 1e9,
+            value=point.sum if of_histogram else point.as_double,
+            counts=tuple(point.bucket_counts) if of_histogram else (),
+            bounds=tuple(point.explicit_bounds) if of_histogram else (),
+            exemplars=tuple((each.trace_id.hex(), each.as_double) for each in point.exemplars),
+            unit=metric.unit,
+            description=metric.description,
+        )
 
 
 def _spans(request: Any) -> Iterable[Span]:

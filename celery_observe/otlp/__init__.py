@@ -1,0 +1,1 @@
+"""What goes to an OpenTelemetry Collector: how it is reached, and the samples as points of metrics."""
