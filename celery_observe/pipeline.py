@@ -98,7 +98,7 @@ def pusher(settings: Settings) -> tuple[type[Push], type[Points]]:
     """Return what pushes metrics, and what makes them. Raises SettingsError as ``replayer`` does."""
     try:
         from celery_observe.otlp.points import Points  # noqa: PLC0415 - needs the extra `otel`
-        from celery_observe.otlp.push import Push  # noqa: PLC0415
+        from celery_observe.otlp.push import Push  # noqa: PLC0415 - the same
     except ImportError:
         raise _no_opentelemetry(settings, "push_metrics") from None
     metrics_exporter()

@@ -6,7 +6,7 @@ import logging
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 
 from celery_observe.errors import SettingsError
 from celery_observe.masking import MASK
@@ -33,11 +33,11 @@ def exporter_of(signal: Literal["traces", "metrics"], name: str) -> Callable[[],
 
 def resource_with(attributes: Mapping[str, str] = {}) -> Resource:
     """Return what tells: as OpenTelemetry's variables say, or else the service ``celery``, with these attributes."""
-    found = Resource.create()
-    missing = {name: value for name, value in attributes.items() if name not in found.attributes}
+    found, said = Resource.create(), OTELResourceDetector().detect().attributes
+    ours = {name: value for name, value in attributes.items() if name not in said}
     if str(found.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
-        missing[SERVICE_NAME] = SERVICE
-    return found.merge(Resource(missing))
+        ours[SERVICE_NAME] = SERVICE
+    return found.merge(Resource(ours))
 
 
 class _Quotation(logging.Filter):

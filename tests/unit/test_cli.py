@@ -184,11 +184,25 @@ def test_check_refuses_traces_without_opentelemetry(monkeypatch: pytest.MonkeyPa
     assert "--replay-traces needs OpenTelemetry: pip install 'celery-observe[otel]'." in result.stderr
 
 
-def test_check_refuses_a_protocol_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_refuses_pushes_without_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not push needs none."""
+    for module in ("celery_observe.otlp.points", "celery_observe.otlp.push"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.metrics", None)
+
+    result = invoked("run", "--check", "-b", "redis://h", "--push-metrics")
+
+    assert result.exit_code == 2
+    assert "--push-metrics needs OpenTelemetry: pip install 'celery-observe[otel]'." in result.stderr
+    assert invoked("run", "--check", "-b", "redis://h").exit_code == 0
+
+
+@pytest.mark.parametrize("flag", ["--replay-traces", "--push-metrics"])
+def test_check_refuses_a_protocol_that_there_is_not(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As OpenTelemetry's own variables ask for it."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")
 
-    result = invoked("run", "--check", "-b", "redis://h", "--replay-traces")
+    result = invoked("run", "--check", "-b", "redis://h", flag)
 
     assert result.exit_code == 2
     assert "carrier-pigeon" in result.stderr
