@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ from services.imitation import ImitatedWorker
 from services.instrumented import Instrumented
 from services.otlp import OtlpReceiver, Point, Push
 from services.redis import Redis
+from services.victoria import VictoriaMetrics
 from services.waiting import eventually
 from services.worker import Worker
 
@@ -119,6 +121,57 @@ def test_what_is_pushed_is_what_is_served(
     assert {point.unit for point in runtimes} == {"s"}
     assert pushed.resource.items() >= {"service.name": "celery", "k8s.cluster.name": "one"}.items()
     assert pushed.resource["service.instance.id"].endswith(f":{exporter.port}")
+
+
+@pytest.fixture
+def victoria(processes: ExitStack, tmp_path: Path, redis_server: Redis) -> tuple[VictoriaMetrics, Exporter]:
+    """A real one that has an exporter's metrics twice: it scrapes them, and is pushed to."""
+    server = VictoriaMetrics(tmp_path)
+    arguments = ("--push-metrics", "--push-interval", "0.5")
+    exporter = processes.enter_context(
+        Exporter(tmp_path, redis_server.url, arguments=arguments, env=server.environment)
+    )
+    server.scrape(exporter.port)
+    return processes.enter_context(server), exporter
+
+
+def series(server: VictoriaMetrics, job: str) -> dict[frozenset[tuple[str, str]], float]:
+    """All series of a job with their last values, less what only a scrape has, and who said it.
+
+    A bound is a number over OTLP, so that `le` is `1` then, and `1.0` on the page.
+    """
+    found = server.query(f'{{job="{job}", __name__!~"up|scrape_.+"}}')
+    return {
+        frozenset(
+            (name, str(float(label)) if name == "le" else label)
+            for name, label in labels.items()
+            if name not in {"job", "instance"}
+        ): value
+        for labels, value in found
+    }
+
+
+def test_what_is_made_of_it_are_the_series_of_a_scrape(
+    victoria: tuple[VictoriaMetrics, Exporter], redis_server: Redis
+) -> None:
+    """In a server that others have made, by the naming of Prometheus: names, labels, and values of tasks."""
+    server, exporter = victoria
+    exporter.wait_until_ready()
+    with ImitatedWorker(redis_server.url) as worker:
+        worker.accept(7, task="t")
+        exporter.wait_for(lambda page: page.total(OUTCOMES, task="t", outcome="succeeded") == 7)
+
+        def agree() -> bool:
+            pushed, scraped = series(server, "celery"), series(server, "scraped")
+            of_tasks = {each for each in scraped if dict(each)["__name__"].startswith("celery_task_")}
+            same = {each for each in of_tasks if pushed.get(each) == scraped[each]}
+            return pushed.keys() == scraped.keys() and same == of_tasks != set()
+
+        eventually(agree, 60.0, what="a scrape and pushes agree")
+
+    assert {value for _, value in server.query(f'{OUTCOMES}{{outcome="succeeded"}}')} == {7.0}
+    instances = {labels["instance"] for labels, _ in server.query('celery_observe_build_info{job="celery"}')}
+    assert instances == {f"{socket.gethostname()}:{exporter.port}"}
 
 
 def test_a_collector_that_is_gone_costs_pushes_and_nothing_else(
