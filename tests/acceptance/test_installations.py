@@ -118,7 +118,7 @@ def test_tasks_are_counted_on_rabbitmq(observed: Callable[[str], None], rabbitmq
 
 @pytest.mark.parametrize("installation", ["lowest"], indirect=True)
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_spans_are_exported(
+def test_spans_and_metrics_are_exported(
     installation: Installation,
     protocol: str,
     otlp: OtlpReceiver,
@@ -131,10 +131,11 @@ def test_spans_are_exported(
     endpoint = otlp.grpc_url if protocol == "grpc" else otlp.url
     over = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
     env = {**otlp.environment, **over, **installation.env()}
-    arguments, command = ("--replay-traces",), installation.command
+    arguments, command = ("--replay-traces", "--push-metrics", "--push-interval", "1"), installation.command
     page = Exporter(tmp_path, redis_server.url, arguments=arguments, env=env, command=command)
     processes.enter_context(page).wait_until_ready(30.0)
 
     celery_worker(redis_server.url).send("add", 1, 2)
 
     assert executed(otlp.wait_for(lambda spans: executed(spans)["add"])) == {"add": 1}
+    eventually(lambda: [point for push in otlp.pushes for point in push.named("celery_task_runtime_seconds")], 30.0)
