@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from conftest import require
 from house.source import ROOT
 from services import containers
 from services.containers import Container, Containers
-from services.exporter import Samples, Served
+from services.exporter import Served
 from services.instrumented import Instrumented
 from services.ports import free_port
 from services.redis import Redis
@@ -29,6 +31,8 @@ pytestmark = pytest.mark.timeout(600)
 IMAGE = "localhost/celery-observe"
 REQUIREMENTS = ROOT / "requirements"
 LARGEST = 120_000_000  # bytes, over the base
+LONGEST_START = 2.0  # seconds
+FEWEST_STARTS, MOST_STARTS = 5, 15
 # What is installed, and what else stands where users may look.
 LISTING = """
 import importlib.metadata, importlib.util, json, pathlib
@@ -145,11 +149,18 @@ def test_it_is_a_sidecar(
 
 
 def test_it_starts_quickly(run: Callable[..., Running], redis_server: Redis) -> None:
-    """In under two seconds, which on an idle machine are those of its processor."""
-    status, page = run(broker=redis_server.url).get("/metrics")
+    """In under two seconds from the start of its process to the first answer: at its best, as a machine may be busy."""
+    used, walls = 0.0, list[float]()
+    while len(walls) < FEWEST_STARTS or (min(walls) >= LONGEST_START and len(walls) < MOST_STARTS):
+        running = run(broker=redis_server.url)
+        answered = time.time()
+        walls.append(answered - running.container.since)
+        used = running.metrics().total("process_cpu_seconds_total")
+        running.container.terminate(timeout=30.0)
+    print(f"{min(walls):.2f} s at best, {median(walls):.2f} s in the middle, {used:.2f} s of its processor")
 
-    assert status == 200
-    assert 0 < Samples.parse(page).total("process_cpu_seconds_total") < 2
+    assert 0 < used < LONGEST_START
+    assert 0 < min(walls) < LONGEST_START
 
 
 def test_it_refuses_to_start_without_a_broker(built: Containers, processes: ExitStack) -> None:

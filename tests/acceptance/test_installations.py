@@ -17,6 +17,7 @@ from services.exporter import Exporter
 from services.instrumented import Instrumented
 from services.otlp import OtlpReceiver, executed
 from services.redis import Redis
+from services.waiting import eventually
 from services.worker import TESTS, Worker
 
 # To make an environment takes long on a machine that is busy.

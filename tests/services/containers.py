@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -115,6 +116,12 @@ class Container(Process):
     def execute(self, *command: str) -> str:
         """What a program prints that runs inside; it must succeed."""
         return self._containers.podman("exec", self.name, *command)
+
+    @property
+    def since(self) -> float:
+        """When its program was started, in Unix seconds: what podman did before, such as copying layers, is over."""
+        (found,) = json.loads(self._containers.podman("container", "inspect", self.name))
+        return datetime.fromisoformat(found["State"]["StartedAt"]).timestamp()
 
     def kill(self) -> None:
         """Remove it: it would outlive the podman that started it."""
