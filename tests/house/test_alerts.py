@@ -147,6 +147,20 @@ def test_the_operator_knows_every_key() -> None:
         assert {key for group in groups for rule in group["rules"] for key in rule} <= OPERATOR_KEYS
 
 
+@pytest.mark.parametrize("name", ["slo.yml", "beat.yml"])
+def test_the_rules_do_the_same_of_what_was_pushed(promtool: str, name: str, tmp_path: Path) -> None:
+    """Where a bound is a number, and `le` has no `.0`."""
+    cases = (ALERTS / "tests" / name).read_text()
+    pushed = re.sub(r'(_bucket\{.*?le="\d+)\.0"', r'\1"', cases)
+    file = tmp_path / name
+    file.write_text(pushed.replace("../rules/", f"{ALERTS / 'rules'}/"))
+
+    tested = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+
+    assert pushed != cases
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
 def test_the_operator_gets_the_same_rules() -> None:
     """alerts/kubernetes/ is written by scripts/render_prometheus_rules.py: run it."""
     script = runpy.run_path(str(ROOT / "scripts" / "render_prometheus_rules.py"))
