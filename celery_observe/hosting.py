@@ -20,7 +20,7 @@ from celery_observe.errors import CeleryObserveError, PortTakenError, SettingsEr
 from celery_observe.hooks.registry import wanted
 from celery_observe.logs import log
 from celery_observe.pipeline import Pipeline, pusher
-from celery_observe.settings import Settings
+from celery_observe.settings import GRPC, Settings, metrics_exporter
 from celery_observe.streams.local import LocalStream
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 PORTS = 16
 """How many ports from the one that is set are tried: several workers of a host share a configuration."""
+
+# Its state cannot be forked while it is used: half the spans that children send over it would be lost (seen so).
+_FORKED = "gRPC does not go with children that are forked: set OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=http/protobuf"
 
 
 class Order(msgspec.Struct):
@@ -52,8 +55,12 @@ def prepare(settings: Settings) -> None:
             pusher(settings)
 
 
-def serve(worker: str, settings: Settings, reading: socket.socket) -> Pipeline | None:
-    """Start the pipeline on the first free port from that of the settings on; None, and logged, if that fails."""
+def serve(worker: str, settings: Settings, reading: socket.socket, *, forks: bool = False) -> Pipeline | None:
+    """Start the pipeline on the first free port from that of the settings on; None, and logged, if that fails.
+
+    ``forks`` says that this process goes on to fork children.
+    """
+    settings = _as_it_can_push(worker, settings, forks=forks)
     first = settings.port
     stream = LocalStream(reading)
     for port in range(first, first + PORTS) if first else (0,):
@@ -77,7 +84,25 @@ def serve(worker: str, settings: Settings, reading: socket.socket) -> Pipeline |
 def serve_as_guest(worker: str, settings: Settings, reading: socket.socket) -> Pipeline | None:
     """Start the pipeline in a process that is not ours, and log as that does."""
     logs.be_hosted()
-    return serve(worker, settings, reading)
+    return serve(worker, settings, reading, forks=True)
+
+
+def _as_it_can_push(worker: str, settings: Settings, *, forks: bool) -> Settings:
+    """Leave pushes out that cannot be made, and log why: the page is served all the same."""
+    refusal = _refusal(settings, forks=forks) if settings.push_metrics else None
+    if refusal is None:
+        return settings
+    log.error("no metrics are pushed", worker=worker, error=refusal)
+    return msgspec.structs.replace(settings, push_metrics=False)
+
+
+def _refusal(settings: Settings, *, forks: bool) -> str | None:
+    """Return why metrics cannot be pushed from here."""
+    try:
+        pusher(settings)
+    except SettingsError as error:
+        return str(error)
+    return _FORKED if forks and metrics_exporter() == GRPC else None
 
 
 def main(arguments: Sequence[str]) -> None:

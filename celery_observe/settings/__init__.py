@@ -21,6 +21,7 @@ from celery_observe.settings.declaration import SETTINGS, WORKER, Setting, Setti
 from celery_observe.settings.sources import from_environ, from_file, from_flags
 
 __all__ = [
+    "GRPC",
     "SETTINGS",
     "WORKER",
     "BrokerSettings",
@@ -33,7 +34,9 @@ __all__ = [
     "trace_exporters",
 ]
 
-_OTLP = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+GRPC = "otlp_proto_grpc"
+"""OpenTelemetry's exporter over gRPC."""
+_OTLP = {"grpc": GRPC, "http/protobuf": "otlp_proto_http"}
 """Protocol → OpenTelemetry's exporter for it."""
 
 

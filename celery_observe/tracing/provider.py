@@ -27,7 +27,7 @@ from celery_observe import __version__
 from celery_observe.errors import SettingsError
 from celery_observe.masking import mask_text
 from celery_observe.otlp.exporters import exporter_of
-from celery_observe.settings import trace_exporters
+from celery_observe.settings import GRPC, trace_exporters
 from celery_observe.tracing.conventions import SCHEMA_URL, SCOPE
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ PATIENCE = 3.0
 """Seconds that the end of a process waits for its last spans to be sent."""
 _OFFENDED = 30.0
 """Seconds after that was in vain in which no process waits again."""
-_GRPC = "otlp_proto_grpc"
 _INSTRUMENTOR = "opentelemetry.instrumentation.celery"
 _DOUBLE = (
     "opentelemetry-instrumentation-celery makes the spans of tasks here, so we make none; "
@@ -133,7 +132,7 @@ class Provider:
 
     def _exporters(self) -> tuple[str, ...]:
         names = trace_exporters()
-        if self._green and _GRPC in names:
+        if self._green and GRPC in names:
             raise SettingsError("gRPC would hold up all greenlets: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
         return names
 

@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 from prometheus_client.utils import floatToGoString
 
+from celery_observe import logs
 from celery_observe.errors import PushError
 from celery_observe.guard import Guard
+from celery_observe.hosting import serve_as_guest
 from celery_observe.metrics import CATALOGUE, observer
 from celery_observe.otlp import push
 from celery_observe.otlp.points import Points
 from celery_observe.recorder import Recorder
+from celery_observe.settings import load
+from celery_observe.streams.local import pair
 from services.exporter import Exporter, Samples, Served
 from services.imitation import ImitatedWorker
 from services.instrumented import Instrumented
@@ -250,6 +254,22 @@ def test_a_worker_pushes_its_page(
     told = {sample: value for sample, value in page.items() if sample[0].startswith("celery_task_")}
     assert {sample: as_page(last)[sample] for sample in told} == told
     assert last.resource["service.instance.id"].endswith(f":{worker.port}")
+
+
+def test_a_worker_does_not_push_over_grpc(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Its children would inherit half of it. That is said, and the page is served."""
+    monkeypatch.setattr(logs, "_hosted", False)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    reading, writing = pair()
+    with reading, writing:
+        hosted = serve_as_guest("a@h", load({"port": 0, "push_metrics": True}, {}, instrumented=True), reading)
+        assert hosted is not None
+        page = hosted.render()
+        hosted.stop()
+
+    assert "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=http/protobuf" in caplog.text
+    assert b"celery_observe_build_info" in page
+    assert POINTS.encode() not in page
 
 
 def test_secrets_of_the_way_to_the_collector_are_not_told(pushing: Start, otlp: OtlpReceiver) -> None:
