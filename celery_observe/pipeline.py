@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from opentelemetry.sdk.metrics.export import Metric
+    from prometheus_client import Metric as Collected
 
     from celery_observe.delivery import Delivery
     from celery_observe.metrics import Family
@@ -180,8 +181,9 @@ class Pipeline:
         host, pushed = socket.gethostname(), self._own[observer.PUSHED_POINTS]
 
         def read() -> list[Metric]:
+            process: list[Collected] | None = self._guard.run("process", lambda: list(self._process.collect()))
             recorders, live = self._told()
-            return made.read(recorders, self._process.collect(), live=live, now=time.time_ns())
+            return made.read(recorders, process or (), live=live, now=time.time_ns())
 
         return push(self._settings.push_interval, read, lambda: f"{host}:{self.exposition.port}", pushed, self._guard)
 

@@ -17,7 +17,9 @@ from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData, Re
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from celery_observe import __version__
-from celery_observe.errors import PushError
+from celery_observe.errors import PushError, SettingsError
+from celery_observe.guard import contained
+from celery_observe.masking import mask_text
 from celery_observe.otlp.exporters import exporter_of, resource_with
 from celery_observe.otlp.points import batches
 from celery_observe.settings import metrics_exporter
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 PLUGIN = "push"
 MOST_POINTS = 3000
-"""Points of a request: below the 4 MiB that collectors take over gRPC, whatever the labels."""
+"""Points of a request, at the most: collectors take 4 MiB over gRPC, of which a histogram is some 600 bytes."""
 EXPORTED, REFUSED = ("exported",), ("refused",)
 
 _SCOPE = InstrumentationScope("celery_observe", __version__)
@@ -45,7 +47,7 @@ class Push(threading.Thread):
     ``instance`` says who we are once we run; ``pushed`` is where points are counted.
 
     Raises:
-        SettingsError: OpenTelemetry's variables ask for what there is not.
+        SettingsError: OpenTelemetry's variables are wrong, or ask for what there is not.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Push(threading.Thread):
         self._instance = instance
         self._pushed = pushed
         self._guard = guard
-        self._exporter = exporter_of("metrics", metrics_exporter())()
+        self._exporter = contained(exporter_of("metrics", metrics_exporter()), _unusable)
         for outcome in (EXPORTED, REFUSED):
             pushed.increase(outcome, 0)
 
@@ -94,3 +96,7 @@ class Push(threading.Thread):
     def _data(self, metrics: list[Metric]) -> MetricsData:
         scope = ScopeMetrics(_SCOPE, metrics, "")
         return MetricsData([ResourceMetrics(self._resource, [scope], self._resource.schema_url)])
+
+
+def _unusable(error: Exception) -> SettingsError:
+    return SettingsError(f"OTEL_EXPORTER_OTLP_* cannot be used: {mask_text(str(error)) or type(error).__name__}")

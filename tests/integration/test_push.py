@@ -289,6 +289,20 @@ def test_secrets_of_the_way_to_the_collector_are_not_told(pushing: Start, otlp: 
     assert "hunter2" not in exporter.output + exporter.get("/metrics")[1]
 
 
+def test_variables_that_are_wrong_are_refused_at_the_start(
+    processes: ExitStack, tmp_path: Path, redis_server: Redis
+) -> None:
+    """In one line that says which, not amid the work."""
+    env = {"OTEL_EXPORTER_OTLP_COMPRESSION": "carrier-pigeon"}
+    refused = Exporter(tmp_path, redis_server.url, arguments=("--push-metrics",), env=env)
+    with pytest.raises(AssertionError, match="ended"):
+        processes.enter_context(refused)
+
+    assert "OTEL_EXPORTER_OTLP_* cannot be used" in refused.output
+    assert "carrier-pigeon" in refused.output
+    assert "Traceback" not in refused.output
+
+
 def test_what_is_too_much_for_one_request_is_several(otlp: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each point is in one of them, and if one is not taken the others are not tried."""
     monkeypatch.setattr(push, "MOST_POINTS", 3)
