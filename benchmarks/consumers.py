@@ -65,6 +65,11 @@ OURS_CONSUMER = Consumer(
     ),
     ("celery_observe_events_total",),
 )
+ONE_OF_MANY_CONSUMER = Consumer(
+    f"{OURS}, shard 0 of 1000",
+    (*OURS_CONSUMER.command, "--shard", "0/1000"),
+)
+"""Of nearly all events it finds that they are another shard's."""
 CELERY_EXPORTER_CONSUMER = Consumer(
     CELERY_EXPORTER,
     (
@@ -95,6 +100,7 @@ CONSUMERS = {
         floor(DECODE_FLOORS["redis"], "redis_decode"),
         floor("the same, tuned", "redis_decode_tuned"),
         OURS_CONSUMER,
+        ONE_OF_MANY_CONSUMER,
         floor("EventReceiver", "receiver"),
         floor("EventReceiver + State", "state"),
         REDIS_PROMETHEUS_CONSUMER,
@@ -105,6 +111,7 @@ CONSUMERS = {
         floor(DECODE_FLOORS["rabbitmq"], "amqp_frames"),
         floor("py-amqp + msgspec", "amqp_client"),
         OURS_CONSUMER,
+        ONE_OF_MANY_CONSUMER,
         floor("EventReceiver", "receiver", pace=3500),
         CELERY_EXPORTER_CONSUMER,
         FLOWER_CONSUMER,

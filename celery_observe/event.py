@@ -10,7 +10,8 @@ This is the only file that knows Celery's field names. Fields are those of ``cel
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 import msgspec
 
@@ -81,6 +82,29 @@ class Event(msgspec.Struct, gc=False, kw_only=True):
     """In the heartbeats of instrumented workers: LIVE if they make spans themselves."""
 
 
+class Overheard(msgspec.Struct, gc=False, kw_only=True):
+    """What every shard takes in of an event that is not its own, or of one whose other fields cannot be read.
+
+    The constraints are those of `Event`: what is an event meets these, too. ``type`` is None, which no event has.
+    """
+
+    hostname: _Short = ""
+    pid: int | None = None
+    uuid: Annotated[str, msgspec.Meta(max_length=255)] | None = None
+    root_id: Annotated[str, msgspec.Meta(max_length=255)] | None = None
+    timestamp: _Seconds
+    said: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = msgspec.field(name="type")
+    processed: _Count | None = None
+
+    type: ClassVar[None] = None
+
+
+FLEET_EVENTS = frozenset({"worker-online", "worker-heartbeat", "worker-offline"})
+"""What workers say of themselves."""
+NAMING_EVENTS = frozenset({"task-sent", "task-received"})
+"""Those that name a task and its workflow; the others have its id only."""
+
+
 class RunningTask(msgspec.Struct, frozen=True):
     """A task that a worker says it executes or holds. ``started`` is in Unix seconds, None while it waits."""
 
@@ -108,26 +132,44 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 _body_decoder = msgspec.json.Decoder(Event | list[Event])
 _event_decoder = msgspec.json.Decoder(Event)
+_heard_decoder = msgspec.json.Decoder(Overheard)
+_sifting_decoder = msgspec.json.Decoder(Overheard | list[Overheard])
+_events_decoder = msgspec.json.Decoder(list[Event])
 _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+_UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+
+
+class Share(Protocol):
+    """Which events are decoded in full, where that is not all."""
+
+    def wants(self, heard: Overheard) -> bool:
+        """Say whether the rest of an event is needed; asked in the order of the events."""
+
+    def reports(self, heard: Overheard | None) -> bool:
+        """Say whether to report an event that cannot be decoded; None if it has not even the fields of `Overheard`."""
 
 
 class Decoder:
     """Decodes bodies, and reports what cannot be decoded through ``on_malformed``.
 
-    A body is one event or a list of them (``task.multi`` batches). The good events of a batch survive the bad.
+    A body is one event or a list of them (``task.multi`` batches). The good events of a batch survive the bad. With a
+    ``share`` an event is decoded in full only if that wants it.
     """
 
-    def __init__(self, on_malformed: Callable[[Malformed], None]) -> None:
+    def __init__(self, on_malformed: Callable[[Malformed], None], share: Share | None = None) -> None:
         self._on_malformed = on_malformed
+        self._share = share
 
-    def decode(self, bodies: Iterable[bytes]) -> list[Event]:
+    def decode(self, bodies: Iterable[bytes]) -> list[Event | Overheard]:
         """Return the events of JSON bodies, in their order; never raises for bad input."""
-        events: list[Event] = []
-        decode = _body_decoder.decode
+        events: list[Event | Overheard] = []
+        decode = _body_decoder.decode if self._share is None else partial(_sift, self._share.wants)
         for body in bodies:
             try:
                 found = decode(body) if len(body) <= MAX_BODY_BYTES else self._refuse()
-            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            except _UNREADABLE:
                 found = self._salvage(body)
             if isinstance(found, list):
                 events += found
@@ -135,25 +177,52 @@ class Decoder:
                 events.append(found)
         return events
 
-    def _refuse(self) -> list[Event]:
-        self._on_malformed(Malformed.TOO_LARGE)
+    def _refuse(self) -> list[Event | Overheard]:
+        self._report(Malformed.TOO_LARGE)
         return []
 
-    def _salvage(self, body: bytes) -> list[Event]:
+    def _report(self, reason: Malformed, heard: Overheard | None = None) -> None:
+        if self._share is None or self._share.reports(heard):
+            self._on_malformed(reason)
+
+    def _salvage(self, body: bytes) -> list[Event | Overheard]:
         """Decode a body event by event, counting each that fails."""
         try:
             parts = _raw_decoder.decode(body) if body.lstrip()[:1] == b"[" else [msgspec.Raw(body)]
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            self._on_malformed(reason_of(error))
+        except _UNREADABLE as error:
+            self._report(reason_of(error))
             return []
         return [event for part in parts if (event := self._one(part)) is not None]
 
-    def _one(self, part: msgspec.Raw) -> Event | None:
+    def _one(self, part: msgspec.Raw) -> Event | Overheard | None:
+        """Decode one event; one that fails is heard all the same if it says who did what when."""
+        heard, share = _heard(part), self._share
+        if heard is not None and share is not None and not share.wants(heard):
+            return heard
         try:
             return _event_decoder.decode(part)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            self._on_malformed(reason_of(error))
-            return None
+        except _UNREADABLE as error:
+            self._report(reason_of(error), heard)
+            return heard
+
+
+def _sift(wants: Callable[[Overheard], bool], body: bytes) -> Event | Overheard | list[Event | Overheard]:
+    """Decode the events of a body that are wanted, and little of the others. Raises if one cannot be decoded."""
+    found = _sifting_decoder.decode(body)
+    if not isinstance(found, list):
+        return _event_decoder.decode(body) if wants(found) else found
+    wanted = [wants(heard) for heard in found]
+    if True not in wanted:
+        return [*found]
+    whole = _events_decoder.decode(body)
+    return [event if want else heard for event, want, heard in zip(whole, wanted, found, strict=True)]
+
+
+def _heard(part: msgspec.Raw) -> Overheard | None:
+    try:
+        return _heard_decoder.decode(part)
+    except _UNREADABLE:
+        return None
 
 
 def reason_of(error: Exception) -> Malformed:

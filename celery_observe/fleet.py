@@ -30,7 +30,7 @@ from celery_observe.fact import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from celery_observe.event import Event
+    from celery_observe.event import Event, Overheard
 
 MAX_WORKERS = 5000
 """Above this many workers those unheard of the longest are forgotten."""
@@ -145,6 +145,8 @@ class Worker(msgspec.Struct):
     """Time of its last heartbeat, by its clock, if that said that nothing runs."""
     running: set[Attempt] = msgspec.field(default_factory=set)
     """Attempts that execute on it; the tracker's."""
+    others: set[str] = msgspec.field(default_factory=set)
+    """Tasks of other shards that execute on it; the tracker's."""
     surplus: int = 0
     """Heartbeats in a row that said fewer tasks run than we believe."""
     absent: dict[str, float] = msgspec.field(default_factory=dict)
@@ -156,7 +158,7 @@ class Worker(msgspec.Struct):
         """Our clock less the worker's, in seconds."""
         return min(self.differences, default=0.0)
 
-    def is_former(self, event: Event) -> bool:
+    def is_former(self, event: Event | Overheard) -> bool:
         """Say whether this event comes from the process that had the name before."""
         return self.former_pid is not None and event.pid == self.former_pid
 
@@ -197,7 +199,7 @@ class Fleet:
         """Iterate over the workers known."""
         return iter(list(self._workers.values()))
 
-    def hear(self, event: Event, at: Instant) -> Worker:
+    def hear(self, event: Event | Overheard, at: Instant) -> Worker:
         """Note that this event came from a worker's main process, and return the worker."""
         worker = self._workers.get(event.hostname)
         if worker is None:
@@ -224,7 +226,7 @@ class Fleet:
         """Return a worker that answered us, known before or not."""
         return self._workers.get(name) or self._admit(Ledger(name), at)
 
-    def is_new_instance(self, worker: Worker, event: Event, at: Instant) -> bool:
+    def is_new_instance(self, worker: Worker, event: Event | Overheard, at: Instant) -> bool:
         """Say whether this event shows a new process under a known name."""
         ledger = worker.ledger
         if ledger.pid is None:
@@ -233,7 +235,7 @@ class Fleet:
             return not worker.is_former(event) or at.monotonic - worker.heard > _LEAST_SILENCE
         return event.processed is not None and event.processed < ledger.processed
 
-    def restart(self, worker: Worker, event: Event, at: Instant) -> Worker:
+    def restart(self, worker: Worker, event: Event | Overheard, at: Instant) -> Worker:
         """Begin a new instance under a known name; all that it accepts from its first task on is expected."""
         if worker.up:
             self._exit(worker, Exit.RESTARTED)

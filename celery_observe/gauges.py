@@ -12,7 +12,7 @@ from celery_observe.metrics import observer, progress, tasks, workflows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from celery_observe.event import Event
+    from celery_observe.event import Event, Overheard
     from celery_observe.fleet import Worker
     from celery_observe.recorder import Recorder, Series
     from celery_observe.report import Progress
@@ -43,7 +43,7 @@ def write(recorder: Recorder, book: Book, now: float) -> None:
     recorder.count_overflow()
 
 
-def write_lag(recorder: Recorder, event: Event, sender: Worker | None, read: float) -> None:
+def write_lag(recorder: Recorder, event: Event | Overheard, sender: Worker | None, read: float) -> None:
     """Write the age of an event that was read at ``read`` (Unix seconds), by our clock."""
     skew = sender.skew if sender is not None else 0.0
     recorder[observer.EVENT_LAG].set((), max(0.0, read - event.timestamp - skew))

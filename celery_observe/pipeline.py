@@ -138,7 +138,7 @@ class Pipeline:
         self._viewer = Viewer(
             _now(),
             version=__version__,
-            brokers=[broker.name or broker.masked_url for broker in settings.brokers],
+            brokers=[f"{broker.name or broker.masked_url}{_share(settings)}" for broker in settings.brokers],
             flower=settings.flower_url,
         )
         self._view = b"{}"
@@ -204,7 +204,8 @@ class Pipeline:
         leads = self._leadership(broker, guard)
         self._leads.append((recorder, leads))
         if self._delivery is not None:
-            self._delivery.watch(recorder, leads if settings.probe == "leader" else lambda: True)
+            alone = settings.probe != "leader" or settings.part is not None  # nobody else has these facts
+            self._delivery.watch(recorder, (lambda: True) if alone else leads)
         if settings.remote_control:
             self._probers.append(Asker(reader, settings, guard, leads))
         if settings.probe != "off":
@@ -216,7 +217,8 @@ class Pipeline:
         """Return what says whether this process asks a broker and its workers. Raises SettingsError."""
         settings = self._settings
         if settings.probe != "leader":
-            return lambda: settings.probe == "on"
+            asks = settings.probe == "on" and (settings.part is None or settings.part.index == 0)
+            return lambda: asks
         leader = Leader(lock_for(broker), min(settings.queue_interval, ROUND * settings.inspect_interval), guard)
         self._leaders.append(leader)
         return leader.leads
@@ -354,6 +356,12 @@ class Pipeline:
         if state is not None:
             ledgers = {reader.broker.name: reader.ledgers() for reader in self._readers}
             self._guard.run("state_file", lambda: state.save(ledgers))
+
+
+def _share(settings: Settings) -> str:
+    """Return which share of a broker's tasks this process counts, for people; nothing if it counts all."""
+    part = settings.part
+    return f" (shard {part.index} of {part.count})" if part is not None else ""
 
 
 def _now() -> Instant:

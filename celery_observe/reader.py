@@ -14,20 +14,21 @@ import random
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celery_observe import gauges
 from celery_observe.cause import UNKNOWN
 from celery_observe.chronicle import Chronicle
 from celery_observe.detail import detailing
-from celery_observe.event import Decoder, Event, Malformed, Snapshot
-from celery_observe.fact import Polled, Step
+from celery_observe.event import Decoder, Event, Malformed, Overheard, Snapshot
+from celery_observe.fact import Polled, Step, WorkerExited, WorkerIdentified, WorkerSeen, WorkerUp
 from celery_observe.fleet import Fleet, Instant
 from celery_observe.hooks.registry import detail_level
 from celery_observe.logs import log
-from celery_observe.metrics import observer, tasks
+from celery_observe.metrics import CATALOGUE, observer, tasks
 from celery_observe.names import first_match, label_rules
 from celery_observe.recorder import OTHER, Labels, Recorder
+from celery_observe.shard import Shard
 from celery_observe.streams import stream_for
 from celery_observe.tracing.replay_sampling import Sampling
 from celery_observe.tracker import Tracker
@@ -67,6 +68,10 @@ HELD_BYTES = 32 * 1024 * 1024
 """Bodies held back while workers are asked; past that they are read at once."""
 
 
+_OF_WORKERS = [each for each in CATALOGUE if each.on in {WorkerUp, WorkerSeen, WorkerExited, WorkerIdentified}]
+"""What the fleet tells of."""
+
+
 class Reader(threading.Thread):
     """Reads the events of one broker until told to stop, through losses of the connection."""
 
@@ -78,10 +83,14 @@ class Reader(threading.Thread):
         self.inbox: queue.SimpleQueue[list[Snapshot]] = queue.SimpleQueue()
         self.stopping = threading.Event()
         self._guard = guard
-        self._stream: Stream = stream_for(broker, self._malformed)
-        self._decoder = Decoder(self._malformed)
+        self._shard = shard = shard_of(settings)
+        self._stream: Stream = stream_for(broker, self._malformed if shard is None or shard.is_first else _pass)
+        self._decoder = Decoder(self._malformed, shard)
         self._facts: list[Fact] = []
-        self.fleet = Fleet(self._facts.append, settings.worker_timeout, settings.replacement_window)
+        self._elsewhere = Recorder(catalogue=_OF_WORKERS, max_series=settings.max_series)
+        """What workers say that another shard tells of."""
+        tell = self._of_workers(self._facts.append)
+        self.fleet = Fleet(tell, settings.worker_timeout, settings.replacement_window)
         rule, default = first_match(broker.task_queue), broker.default_queue
         self._tracker = Tracker(
             self._facts.append,
@@ -90,6 +99,7 @@ class Reader(threading.Thread):
             label_of=label_rules(settings.task_allow, settings.task_deny, settings.task_rename),
             detail_of=detailing(detail_level(settings)),
             chronicle=self._chronicle(settings),
+            shard=shard,
             max_tasks=settings.max_tracked_tasks,
         )
         self.workflows = Workflows(
@@ -98,8 +108,9 @@ class Reader(threading.Thread):
             timeout=settings.workflow_timeout,
             max_tasks=settings.max_tracked_tasks,
         )
-        recorder.also(Step, self.workflows.follow)
-        recorder.also(Polled, self.workflows.poll)
+        mine: Callable[[Any], Any] = shard.of_own_workflows if shard is not None else _all
+        recorder.also(Step, mine(self.workflows.follow))
+        recorder.also(Polled, mine(self.workflows.poll))
         self._hold_for = settings.inspect_timeout + 0.5 if settings.remote_control else 0.0
         self._held: list[tuple[list[bytes], Instant]] = []
         self._held_bytes = 0
@@ -109,10 +120,19 @@ class Reader(threading.Thread):
         self._ticked = time.monotonic()
         self._gap_told = self._lost_at
         self._read_at = self._fed_at = self._lost_at
-        self._newest: tuple[Event, float] | None = None
+        self._newest: tuple[Event | Overheard, float] | None = None
         self.on_connect: Callable[[], None] = lambda: None
         """Called in this thread after each connect."""
         self._reconnects = 0
+
+    def _of_workers(self, emit: Callable[[Fact], None]) -> Callable[[Fact], None]:
+        """Return what takes facts about workers: what others tell of is kept, but not served."""
+        shard = self._shard
+        if shard is None:
+            return emit
+        self.recorder[observer.SHARD].set((), shard.index)
+        self.recorder[observer.SHARDS].set((), shard.count)
+        return shard.of_own_workers(emit, self._elsewhere.record)
 
     def _chronicle(self, settings: Settings) -> Chronicle | None:
         """Return what remembers attempts for traces; None if none are rebuilt."""
@@ -187,8 +207,11 @@ class Reader(threading.Thread):
         return {worker.name for worker in self.fleet if worker.up}
 
     def told(self, family: Family) -> dict[Labels, float]:
-        """Return the samples of a family as they would be served now."""
-        return {} if family.live and not self.live else self.recorder[family].values
+        """Return the samples of a family as they would be served now, by all shards if they are of workers."""
+        if family.live and not self.live:
+            return {}
+        elsewhere = self._elsewhere.series.get(family.name)
+        return {**(elsewhere.values if elsewhere is not None else {}), **self.recorder[family].values}
 
     def runtimes(self) -> dict[str, tuple[float, float]]:
         """Return for each queue the sum in seconds and the number of all runtimes so far."""
@@ -357,6 +380,21 @@ class Reader(threading.Thread):
         if self._newest is not None:
             event, read = self._newest
             gauges.write_lag(self.recorder, event, self.fleet.get(event.hostname), read)
+
+
+def shard_of(settings: Settings) -> Shard | None:
+    """Return which shard this process is; None if it counts everything."""
+    if settings.part is None:
+        return None
+    return Shard(settings.part.index, settings.part.count, max_tasks=settings.max_tracked_tasks)
+
+
+def _all(take: Callable[[Any], None]) -> Callable[[Any], None]:
+    return take
+
+
+def _pass(_reason: Malformed) -> None:
+    """Leave what cannot be read to the first shard."""
 
 
 def _now() -> Instant:

@@ -11,9 +11,10 @@ Pure: the clock is an argument. Bounded: ``max_tasks`` attempts are kept, ended 
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from itertools import chain, islice
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -45,11 +46,12 @@ from celery_observe.fact import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from celery_observe.chronicle import Chronicle
-    from celery_observe.event import Event, RunningTask, Snapshot
+    from celery_observe.event import Event, Overheard, RunningTask, Snapshot
     from celery_observe.fleet import Fleet, Instant, Worker
+    from celery_observe.shard import Shard
 
 _SURPLUS_HEARTBEATS = 3
 """Heartbeats in a row that must say that fewer tasks run than we believe before the worker is asked."""
@@ -61,6 +63,8 @@ _SETTLED = 1.0
 """Seconds after which the events of something a worker did are surely on their way."""
 
 _type = attrgetter("type")
+_TOLD_OF_OTHERS = (Step, Polled, TaskEvicted)
+"""Facts about tasks that another shard counts."""
 _NOT_FINAL = frozenset({Outcome.RETRIED, Outcome.CANCELLED})
 _FAILURES = frozenset({Outcome.FAILED, Outcome.UNREGISTERED, Outcome.REJECTED})
 
@@ -77,10 +81,11 @@ class Tracker:
 
     ``queue_of`` maps a task name to the queue it is routed to, None where no rule or route says. ``label_of`` maps a
     task name to the name it is counted under. ``detail_of`` makes what is told of a failure beside its labels.
-    ``chronicle`` remembers what traces are rebuilt from, if they are.
+    ``chronicle`` remembers what traces are rebuilt from, if they are. Of several shards it is this ``shard``: what
+    others count it takes in for the sake of workers and workflows.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a tracker is told by its settings, each a name of its own
         self,
         emit: Callable[[Fact], None],
         fleet: Fleet,
@@ -89,9 +94,12 @@ class Tracker:
         label_of: Callable[[str], str] = lambda name: name,
         detail_of: Detailing = detailing("none"),  # noqa: B008 - a function
         chronicle: Chronicle | None = None,
+        shard: Shard | None = None,
         max_tasks: int = 40_000,
     ) -> None:
-        self._emit = emit
+        self._emit = self._emit_all = emit
+        self._shard = shard
+        self._overheard = 0
         self._fleet = fleet
         self._queue_of = queue_of
         self._label_of = label_of
@@ -110,7 +118,17 @@ class Tracker:
         self._early_before: list[tuple[str, CustomEvent]] = []
         self.event_counts: Counter[str] = Counter()
         """Events handled by type; whoever collects them clears it."""
-        self._task_events: dict[str, Callable[[Event, Instant], object]] = {
+        self._task_events = self._handlers()
+        self._other_events: dict[str | None, Callable[[Any, Instant], None]] = {
+            "worker-online": self._heartbeat,
+            "worker-heartbeat": self._heartbeat,
+            "worker-offline": self._farewell,
+            None: self._overhear,
+        }
+
+    def _handlers(self) -> dict[str | None, Callable[[Any, Instant], object]]:
+        """Return what takes in the events of tasks, by type."""
+        handlers: dict[str | None, Callable[[Any, Instant], object]] = {
             "task-sent": self._sent,
             "task-received": self._received,
             "task-started": self._started,
@@ -121,28 +139,26 @@ class Tracker:
             "task-rejected": self._rejected,
             "task-cancelled": self._cancelled,
         }
-        self._worker_events: dict[str, Callable[[Event, Instant], None]] = {
-            "worker-online": self._heartbeat,
-            "worker-heartbeat": self._heartbeat,
-            "worker-offline": self._farewell,
-        }
+        if self._shard is None:
+            return handlers
+        return {kind: partial(self._sort, handler) for kind, handler in handlers.items()}
 
     def __len__(self) -> int:
         """Return how many attempts are kept, ended ones included."""
         return len(self._open) + len(self._ended)
 
-    def handle(self, event: Event, at: Instant) -> None:
+    def handle(self, event: Event | Overheard, at: Instant) -> None:
         """Take in one event that was read at this instant."""
         self.handle_all([event], at)
 
-    def handle_all(self, events: list[Event], at: Instant) -> None:
+    def handle_all(self, events: Sequence[Event | Overheard], at: Instant) -> None:
         """Take in events that were read at this instant, in their order."""
-        self.event_counts.update(map(_type, events))
+        self.event_counts.update(filter(None, map(_type, events)))
         of_tasks = self._task_events
         for event in events:
             handler = of_tasks.get(event.type)
             if handler is None:
-                handler = self._worker_events.get(event.type, self._custom)
+                handler = self._other_events.get(event.type, self._custom)
             elif event.uuid is None:
                 handler = self._nameless
             handler(event, at)
@@ -179,6 +195,8 @@ class Tracker:
         for worker in self._fleet:
             skew = worker.skew
             for attempt in worker.running:
+                if attempt.foreign:
+                    continue
                 started = (attempt.started or 0.0) + skew
                 entry = found.get(key := (attempt.task, attempt.queue))
                 if entry is None:
@@ -197,7 +215,7 @@ class Tracker:
         found: dict[str, list[float]] = {}
         for attempt in list(self._open.values()):
             last = attempt.upcoming or attempt
-            if last.published is not None and last.received is None and last.started is None:
+            if last.published is not None and last.received is None and last.started is None and not last.foreign:
                 found.setdefault(last.queue, []).append(max(last.published, last.eta or 0.0))
         return found
 
@@ -206,10 +224,58 @@ class Tracker:
         found: Counter[tuple[str, ...]] = Counter()
         for attempt in self._open.values():
             last = attempt.upcoming or attempt
-            if last.received is not None and last.started is None and last.eta is None:
+            if last.received is not None and last.started is None and last.eta is None and not last.foreign:
                 found[last.worker, last.task] += 1
         up = {worker.name for worker in self._fleet if worker.up}
         return Counter({labels: count for labels, count in found.items() if labels[0] in up})
+
+    # -- what other shards count
+
+    def _sort(self, handler: Callable[[Event, Instant], object], event: Event, at: Instant) -> None:
+        """Handle an event of a task; of one that is only followed, tell nothing but what its workflow wants."""
+        if self._shard is None or not self._shard.follows(event):
+            handler(event, at)
+            return
+        self.event_counts[event.type] -= 1
+        self._emit = self._murmur
+        try:
+            handler(event, at)
+        finally:
+            self._emit = self._emit_all
+
+    def _murmur(self, fact: Fact) -> None:
+        if isinstance(fact, _TOLD_OF_OTHERS):
+            self._emit_all(fact)
+
+    def _overhear(self, heard: Overheard, at: Instant) -> None:
+        """Note what a worker does with a task that is not tracked: that it lives, and how many it has started."""
+        uuid, said = heard.uuid, heard.said
+        if uuid is None:
+            return
+        if said == "task-started":
+            worker = self._hear_instance(heard, at)
+            if worker.former_pid is None or not worker.is_former(heard):
+                worker.ledger.start(heard.timestamp)
+            if uuid not in worker.others and self._overheard < self._max_tasks:
+                worker.others.add(uuid)
+                self._overheard += 1
+        elif said == "task-received":
+            self._fleet.hear(heard, at)
+        elif said == "task-sent":
+            self._patience = _PATIENCE
+        elif said in self._task_events:
+            known = self._fleet.get(heard.hostname)
+            if known is not None and uuid in known.others:
+                known.others.remove(uuid)
+                self._overheard -= 1
+
+    def _end_elsewhere(self, worker: Worker, uuids: set[str]) -> None:
+        self._overheard -= len(uuids)
+        worker.others -= uuids
+
+    def _is_known(self, uuid: str) -> bool:
+        """Say whether a task is tracked, or would be."""
+        return self._shard is None or self._shard.owns(uuid) or uuid in self._open or uuid in self._ended
 
     # -- the life of a task
 
@@ -463,6 +529,9 @@ class Tracker:
         """Count an event of the application's own; it takes its own way, and may overtake those that name its task."""
         if event.uuid is None:
             return
+        if self._shard is not None and self._shard.follows(event):
+            self.event_counts[event.type] -= 1
+            return
         attempt = self._find(event)
         if attempt is not None:
             self._emit(CustomEvent(attempt.task, attempt.queue, event.hostname, event.type))
@@ -480,6 +549,8 @@ class Tracker:
 
     def _tell(self, attempt: Attempt, fact: TaskFact) -> None:
         """Emit a fact, a moment later if its queue is not known but publishers tell it: ``task-sent`` may be late."""
+        if attempt.foreign:
+            return
         if attempt.queue != UNKNOWN or not self._patience:
             self._emit(fact)
         elif attempt.held is None:
@@ -494,7 +565,7 @@ class Tracker:
             fact.task, fact.queue = attempt.task, attempt.queue
             self._emit(fact)
 
-    def _nameless(self, _event: Event, _at: Instant) -> None:
+    def _nameless(self, _event: object, _at: Instant) -> None:
         self._emit(EventMalformed(Malformed.MISSING_FIELD))
 
     # -- finding and keeping attempts
@@ -512,7 +583,9 @@ class Tracker:
         return attempt
 
     def _attempt(self, event: Event) -> Attempt:
-        return Attempt(event.uuid or "", self._label(event), event.queue or UNKNOWN, event.retries or 0)
+        attempt = Attempt(event.uuid or "", self._label(event), event.queue or UNKNOWN, event.retries or 0)
+        attempt.foreign = self._shard is not None and self._shard.follows(event)
+        return attempt
 
     def _follow(self, attempt: Attempt, event: Event) -> Attempt:
         """Return the attempt after this one: announced already, or new under the same id."""
@@ -592,12 +665,15 @@ class Tracker:
         worker.queues = snapshot.queues if snapshot.queues is not None else worker.queues
         self._fleet.identify(worker, pool=snapshot.pool)
         for item in snapshot.active or ():
+            if not self._is_known(item.uuid):
+                continue
             attempt = self._seeded(item, worker)
             if attempt.outcome is None and attempt.started is None and item.started is not None:
                 attempt.seeded = True
                 self._run(attempt, worker, item.started)
         for item in snapshot.reserved:
-            self._seeded(item, worker)
+            if self._is_known(item.uuid):
+                self._seeded(item, worker)
         if snapshot.active is not None:
             self._compare(worker, snapshot.active, snapshot.asked - worker.skew)
 
@@ -617,6 +693,7 @@ class Tracker:
         ``asked`` is by the worker's clock.
         """
         listed = {item.uuid for item in active}
+        self._end_elsewhere(worker, worker.others - listed)
         worker.absent = {
             attempt.uuid: asked
             for attempt in worker.running
@@ -627,7 +704,7 @@ class Tracker:
         """Return the workers that have said for a while that they run fewer tasks than we believe."""
         return [worker.name for worker in self._fleet if worker.surplus >= _SURPLUS_HEARTBEATS]
 
-    def _hear_instance(self, event: Event, at: Instant) -> Worker:
+    def _hear_instance(self, event: Event | Overheard, at: Instant) -> Worker:
         """Return the worker instance that sent this, ending what ran in the one before."""
         worker = self._fleet.get(event.hostname)
         if worker is not None and event.pid == worker.ledger.pid and event.processed is None:
@@ -640,12 +717,19 @@ class Tracker:
         return worker
 
     def _heartbeat(self, event: Event, at: Instant) -> None:
+        self._count_own(event)
         worker = self._hear_instance(event, at)
         if not worker.is_former(event):
             self._settle(worker, event)
             self._fleet.beat(worker, event, at)
 
+    def _count_own(self, event: Event) -> None:
+        """Count an event of a worker only if that is this shard's."""
+        if self._shard is not None and not self._shard.owns(event.hostname):
+            self.event_counts[event.type] -= 1
+
     def _farewell(self, event: Event, at: Instant) -> None:
+        self._count_own(event)
         worker = self._fleet.hear(event, at)
         if not worker.is_former(event):
             self._fleet.bid_farewell(worker, event.active)
@@ -662,7 +746,10 @@ class Tracker:
             ):
                 self._end(attempt, self._silent_outcome(attempt, worker))
         worker.idle_at = event.timestamp if event.active == 0 else None
-        worker.surplus = worker.surplus + 1 if len(worker.running) > event.active else 0
+        if event.active == 0:
+            self._end_elsewhere(worker, worker.others.copy())
+        executing = len(worker.running) + len(worker.others)
+        worker.surplus = worker.surplus + 1 if executing > event.active else 0
 
     def _silent_outcome(self, attempt: Attempt, worker: Worker) -> Outcome:
         """Name the end of which nothing was said.
@@ -679,6 +766,7 @@ class Tracker:
         for attempt in list(worker.running):
             self._end(attempt, Outcome.VANISHED)
         worker.running.clear()
+        self._end_elsewhere(worker, worker.others.copy())
 
 
 def _step(attempt: Attempt) -> Step:

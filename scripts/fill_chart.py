@@ -22,7 +22,7 @@ TABLE = ("<!-- values: written by scripts/fill_chart.py from values.yaml -->", "
 _MARK = "@schema "
 _TYPES = {str: "string", bool: "boolean", int: "integer", list: "array", dict: "object"}
 
-OF_THE_CHART = {"listen", "host", "port", "state_file", "tls_cert_file", "tls_key_file", "tls_client_ca_file"}
+OF_THE_CHART = {"listen", "shard", "host", "port", "state_file", "tls_cert_file", "tls_key_file", "tls_client_ca_file"}
 OF_THE_CHART |= {"basic_auth_file", "bearer_token_file", "broker_tls_ca_file", "broker_tls_cert_file"}
 OF_THE_CHART |= {"broker_tls_key_file"}
 """Settings for which the chart has values of its own. Neither is one that may be secret in its `settings`."""

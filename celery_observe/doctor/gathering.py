@@ -24,7 +24,7 @@ from celery_observe.doctor.configuration import WATCHED, conf_of
 from celery_observe.doctor.evidence import App, Broker, Evidence, Heard, Worker
 from celery_observe.doctor.listening import Listening
 from celery_observe.errors import CeleryObserveError, ProbeError, StreamError
-from celery_observe.event import Decoder
+from celery_observe.event import Decoder, Event
 from celery_observe.guard import contained
 from celery_observe.masking import mask_text
 from celery_observe.probes.control import timeouts
@@ -142,7 +142,8 @@ class _Gathering:
         try:
             while not self._stop.is_set():
                 bodies = stream.read(_READ)
-                listening.take(decoder.decode(bodies), time.time())
+                events = [event for event in decoder.decode(bodies) if isinstance(event, Event)]
+                listening.take(events, time.time())
         finally:
             stream.close()
         return listening.heard(time.monotonic() - began)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from celery_observe.metrics.family import MEMORY_BUCKETS, RUNTIME_BUCKETS, WAIT_BUCKETS, Family, Kind
+from celery_observe.metrics.family import MEMORY_BUCKETS, RUNTIME_BUCKETS, WAIT_BUCKETS, Family, Join, Kind
 
-__all__ = ["CATALOGUE", "MEMORY_BUCKETS", "RUNTIME_BUCKETS", "WAIT_BUCKETS", "Family", "Kind"]
+__all__ = ["CATALOGUE", "MEMORY_BUCKETS", "RUNTIME_BUCKETS", "WAIT_BUCKETS", "Family", "Join", "Kind"]
 
 
 def _declared() -> tuple[Family, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celery_observe import fact
-from celery_observe.metrics.family import WAIT_BUCKETS, Family, Kind
+from celery_observe.metrics.family import WAIT_BUCKETS, Family, Join, Kind
 
 RAISED = Family(
     name="celery_observe_alerts_raised_total",
@@ -11,6 +11,7 @@ RAISED = Family(
     help="Alerts that a rule in alert_rule, or a hook, raised; repetitions are not counted.",
     labels=("rule",),
     on=fact.AlertRaised,
+    join=Join.EACH,
 )
 LIMITED = Family(
     name="celery_observe_alerts_limited_total",
@@ -19,6 +20,7 @@ LIMITED = Family(
     labels=("rule",),
     on=fact.AlertsLimited,
     value="count",
+    join=Join.EACH,
 )
 SENT = Family(
     name="celery_observe_alerts_sent_total",
@@ -26,6 +28,7 @@ SENT = Family(
     help="Messages about alerts that were delivered to a sink.",
     labels=("sink",),
     on=fact.AlertsSent,
+    join=Join.EACH,
 )
 LATENCY = Family(
     name="celery_observe_alerts_latency_seconds",
@@ -35,6 +38,7 @@ LATENCY = Family(
     on=fact.AlertsSent,
     value="latency",
     buckets=WAIT_BUCKETS,
+    join=Join.EACH,
 )
 DROPPED = Family(
     name="celery_observe_alerts_dropped_total",
@@ -42,12 +46,14 @@ DROPPED = Family(
     help="Messages about alerts that will not be delivered, by reason: refused, too_old, queue_full, shutdown.",
     labels=("sink", "reason"),
     on=fact.AlertsDropped,
+    join=Join.EACH,
 )
 WAITING = Family(
     name="celery_observe_alerts_waiting",
     kind=Kind.GAUGE,
     help="Messages about alerts that wait for their sink.",
     labels=("sink",),
+    join=Join.EACH,
 )
 FACTS_DROPPED = Family(
     name="celery_observe_alerts_facts_dropped_total",
@@ -55,4 +61,5 @@ FACTS_DROPPED = Family(
     help="Facts that rules wanted and that were not looked at, since too many waited.",
     on=fact.FactsDropped,
     value="count",
+    join=Join.EACH,
 )

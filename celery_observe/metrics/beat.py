@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celery_observe import beat
-from celery_observe.metrics.family import WAIT_BUCKETS, Family, Kind
+from celery_observe.metrics.family import WAIT_BUCKETS, Family, Join, Kind
 
 _ENTRY = ("entry",)
 
@@ -14,6 +14,7 @@ LAST_TICK = Family(
     on=beat.BeatTicked,
     value="timestamp",
     inside=True,
+    join=Join.MAX,
 )
 MAX_INTERVAL = Family(
     name="celery_beat_max_interval_seconds",
@@ -22,6 +23,7 @@ MAX_INTERVAL = Family(
     on=beat.BeatTicked,
     value="max_interval",
     inside=True,
+    join=Join.MAX,
 )
 ENTRIES = Family(
     name="celery_beat_entries",
@@ -30,6 +32,7 @@ ENTRIES = Family(
     on=beat.BeatTicked,
     value="entries",
     inside=True,
+    join=Join.MAX,
 )
 INSTANCES = Family(
     name="celery_beat_instances",
@@ -38,6 +41,7 @@ INSTANCES = Family(
     on=beat.BeatsCounted,
     value="count",
     live=True,
+    join=Join.MAX,
 )
 DUE = Family(
     name="celery_beat_due_total",
@@ -83,4 +87,5 @@ LAST_SUCCESS = Family(
     labels=_ENTRY,
     on=beat.EntrySucceeded,
     value="timestamp",
+    join=Join.MAX,
 )

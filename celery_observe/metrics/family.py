@@ -34,6 +34,17 @@ class Kind(enum.StrEnum):
     HISTOGRAM = "histogram"
 
 
+class Join(enum.StrEnum):
+    """How the pages of shards make that of one exporter."""
+
+    SUM = "sum"
+    """Each shard counts its share."""
+    MAX = "max"
+    """Most often one shard alone tells, of what is its own or since it asks."""
+    EACH = "each"
+    """Each process tells of itself."""
+
+
 class Family(msgspec.Struct, frozen=True, kw_only=True):
     """One metric family.
 
@@ -43,7 +54,8 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     without ``on`` is set by the pipeline on its one-second tick. A ``live`` family speaks of this moment: it is absent
     while the stream is down. The Fact ``zero_on`` starts the family at 0 for each of the ``zero_values`` of
     ``zero_label``, or as it is without one. With ``buckets_settable`` users choose the bounds. Nothing but instrumented
-    processes tells an ``inside`` family. Those with ``exemplars`` name a trace in each bucket, if the fact has one.
+    processes tells an ``inside`` family. ``join`` says how the pages of shards make one. Those with ``exemplars`` name
+    a trace in each bucket, if the fact has one.
 
     Families of other exporters (``compat/``) see facts in their own way: ``read`` says how a label is read that is no
     attribute, ``where`` which facts count, ``also_on`` which other Facts feed the family; their ``value`` may be a
@@ -65,6 +77,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     cumulative: bool = False
     live: bool = False
     inside: bool = False
+    join: Join = Join.SUM
     exemplars: bool = False
     zero_on: type[Fact] | None = None
     zero_label: str = ""

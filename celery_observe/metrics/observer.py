@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celery_observe import fact
-from celery_observe.metrics.family import WAIT_BUCKETS, Family, Kind
+from celery_observe.metrics.family import WAIT_BUCKETS, Family, Join, Kind
 
 EVENTS = Family(
     name="celery_observe_events_total",
@@ -47,26 +47,31 @@ EVENT_LAG = Family(
     kind=Kind.GAUGE,
     help="Age of the newest event when it was read, by our clock less the skew of its sender.",
     live=True,
+    join=Join.MAX,
 )
 STREAM_UP = Family(
     name="celery_observe_stream_up",
     kind=Kind.GAUGE,
     help="1 while the event stream is connected, 0 otherwise.",
+    join=Join.EACH,
 )
 STREAM_RECONNECTS = Family(
     name="celery_observe_stream_reconnects_total",
     kind=Kind.COUNTER,
     help="Times the event stream was connected again after a loss.",
+    join=Join.EACH,
 )
 STREAM_GAP = Family(
     name="celery_observe_stream_gap_seconds_total",
     kind=Kind.COUNTER,
     help="Time without a connected event stream since the first connection; events sent then are lost.",
+    join=Join.EACH,
 )
 TRACKER_TASKS = Family(
     name="celery_observe_tracker_tasks",
     kind=Kind.GAUGE,
     help="Tasks kept in memory: those that wait or run, and those that ended lately.",
+    join=Join.EACH,
 )
 TRACKER_EVICTIONS = Family(
     name="celery_observe_tracker_evictions_total",
@@ -74,6 +79,7 @@ TRACKER_EVICTIONS = Family(
     help="Unfinished tasks let go of to stay within max_tracked_tasks.",
     on=fact.TaskEvicted,
     value="count",
+    join=Join.EACH,
 )
 DUPLICATE_OUTCOMES = Family(
     name="celery_observe_duplicate_outcomes_total",
@@ -86,6 +92,7 @@ SERIES_OVERFLOW = Family(
     kind=Kind.COUNTER,
     help="Samples recorded under __other__ because their family had reached max_series.",
     labels=("family",),
+    join=Join.EACH,
 )
 LABEL_OVERFLOW = Family(
     name="celery_observe_label_overflow_total",
@@ -102,11 +109,13 @@ REPLAY_ATTEMPTS = Family(
     labels=("outcome",),
     on=fact.AttemptsReplayed,
     value="count",
+    join=Join.EACH,
 )
 REPLAY_HELD = Family(
     name="celery_observe_replay_held",
     kind=Kind.GAUGE,
     help="Attempts that are held in case something in their trace fails or is slow.",
+    join=Join.EACH,
 )
 PUSHED_POINTS = Family(
     name="celery_observe_pushed_points_total",
@@ -118,17 +127,32 @@ LEADER = Family(
     name="celery_observe_leader",
     kind=Kind.GAUGE,
     help="1 if this process asks the broker and its workers, 0 if that is left to another replica or turned off.",
+    join=Join.EACH,
+)
+SHARDS = Family(
+    name="celery_observe_shards",
+    kind=Kind.GAUGE,
+    help="Shards that count the events of this broker together, as --shard of this one says; absent without it.",
+    join=Join.EACH,
+)
+SHARD = Family(
+    name="celery_observe_shard",
+    kind=Kind.GAUGE,
+    help="Which of these shards this one is, from 0.",
+    join=Join.EACH,
 )
 WORKERS_ANSWERED = Family(
     name="celery_observe_workers_answered",
     kind=Kind.GAUGE,
     help="Workers that answered the last question to all. One that is busy may not: that does not make it down.",
+    join=Join.MAX,
 )
 WORKERS_ASKED = Family(
     name="celery_observe_workers_asked_timestamp_seconds",
     kind=Kind.GAUGE,
     help="Unix time at which workers were asked each question last, of those that take turns.",
     labels=("command",),
+    join=Join.MAX,
 )
 PLUGIN_UP = Family(
     name="celery_observe_plugin_up",
@@ -137,6 +161,7 @@ PLUGIN_UP = Family(
     labels=("plugin",),
     on=fact.PluginRan,
     value="up",
+    join=Join.EACH,
 )
 PLUGIN_ERRORS = Family(
     name="celery_observe_plugin_errors_total",
@@ -145,6 +170,7 @@ PLUGIN_ERRORS = Family(
     labels=("plugin",),
     on=fact.PluginRan,
     value="failed",
+    join=Join.EACH,
 )
 PLUGIN_DURATION = Family(
     name="celery_observe_plugin_duration_seconds",
@@ -154,16 +180,19 @@ PLUGIN_DURATION = Family(
     on=fact.PluginRan,
     value="seconds",
     buckets=WAIT_BUCKETS,
+    join=Join.EACH,
 )
 PROBE_LAST_SUCCESS = Family(
     name="celery_observe_probe_last_success_timestamp_seconds",
     kind=Kind.GAUGE,
     help="Unix time at which a probe last read what it tells.",
     labels=("plugin",),
+    join=Join.EACH,
 )
 BUILD_INFO = Family(
     name="celery_observe_build_info",
     kind=Kind.GAUGE,
     help="Always 1; the version of celery-observe.",
     labels=("version",),
+    join=Join.EACH,
 )

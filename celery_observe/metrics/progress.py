@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celery_observe import fact
-from celery_observe.metrics.family import RUNTIME_BUCKETS, Family, Kind
+from celery_observe.metrics.family import RUNTIME_BUCKETS, Family, Join, Kind
 
 STATE = Family(
     name="celery_task_state_seconds",
@@ -31,6 +31,7 @@ RATIO = Family(
     labels=("task",),
     live=True,
     inside=True,
+    join=Join.MAX,
 )
 AGE = Family(
     name="celery_task_progress_age_seconds",
@@ -39,6 +40,7 @@ AGE = Family(
     labels=("task",),
     live=True,
     inside=True,
+    join=Join.MAX,
 )
 BLOCKED_TIME = Family(
     name="celery_task_blocked_seconds",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celery_observe import fact
-from celery_observe.metrics.family import MEMORY_BUCKETS, RUNTIME_BUCKETS, WAIT_BUCKETS, Family, Kind
+from celery_observe.metrics.family import MEMORY_BUCKETS, RUNTIME_BUCKETS, WAIT_BUCKETS, Family, Join, Kind
 
 _TASK = ("task", "queue")
 
@@ -99,6 +99,7 @@ OLDEST_RUNNING = Family(
     help="Time since the longest-running attempt of a task started.",
     labels=("task",),
     live=True,
+    join=Join.MAX,
 )
 REDELIVERIES = Family(
     name="celery_task_redeliveries_total",

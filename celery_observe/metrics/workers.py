@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celery_observe import fact
-from celery_observe.metrics.family import Family, Kind
+from celery_observe.metrics.family import Family, Join, Kind
 
 _WORKER = ("worker",)
 
@@ -15,6 +15,7 @@ UP = Family(
     on=fact.WorkerUp,
     value="up",
     live=True,
+    join=Join.MAX,
 )
 LAST_HEARTBEAT = Family(
     name="celery_worker_last_heartbeat_timestamp_seconds",
@@ -23,6 +24,7 @@ LAST_HEARTBEAT = Family(
     labels=_WORKER,
     on=fact.WorkerSeen,
     value="timestamp",
+    join=Join.MAX,
 )
 PROCESSED = Family(
     name="celery_worker_processed_total",
@@ -41,6 +43,7 @@ ACTIVE = Family(
     on=fact.WorkerSeen,
     value="active",
     live=True,
+    join=Join.MAX,
 )
 CLOCK_SKEW = Family(
     name="celery_worker_clock_skew_seconds",
@@ -50,6 +53,7 @@ CLOCK_SKEW = Family(
     on=fact.WorkerSeen,
     value="clock_skew",
     live=True,
+    join=Join.MAX,
 )
 LOAD1 = Family(
     name="celery_worker_load1",
@@ -59,6 +63,7 @@ LOAD1 = Family(
     on=fact.WorkerSeen,
     value="load1",
     live=True,
+    join=Join.MAX,
 )
 EXITS = Family(
     name="celery_worker_exits_total",
@@ -81,6 +86,7 @@ INFO = Family(
     help="Always 1; the version of Celery and the pool that a worker runs. The pool is empty until it was asked.",
     labels=("worker", "version", "pool"),
     on=fact.WorkerIdentified,
+    join=Join.MAX,
 )
 RESERVED = Family(
     name="celery_worker_reserved",
@@ -90,6 +96,7 @@ RESERVED = Family(
     on=fact.WorkerReported,
     value="reserved",
     live=True,
+    join=Join.MAX,
 )
 SCHEDULED = Family(
     name="celery_worker_scheduled",
@@ -99,6 +106,7 @@ SCHEDULED = Family(
     on=fact.WorkerReported,
     value="scheduled",
     live=True,
+    join=Join.MAX,
 )
 PREFETCH = Family(
     name="celery_worker_prefetch",
@@ -108,6 +116,7 @@ PREFETCH = Family(
     on=fact.WorkerReported,
     value="prefetch",
     live=True,
+    join=Join.MAX,
 )
 SLOTS = Family(
     name="celery_worker_slots",
@@ -117,18 +126,21 @@ SLOTS = Family(
     on=fact.WorkerReported,
     value="slots",
     live=True,
+    join=Join.MAX,
 )
 PREFETCH_CONFIGURED = Family(
     name="celery_worker_prefetch_configured",
     kind=Kind.GAUGE,
     help="Messages that a worker should be allowed to hold: worker_prefetch_multiplier times its slots.",
     labels=_WORKER,
+    join=Join.MAX,
 )
 CONSUMES = Family(
     name="celery_worker_consumes",
     kind=Kind.GAUGE,
     help="Always 1; the queues that a worker says it consumes.",
     labels=("worker", "queue"),
+    join=Join.MAX,
 )
 TASKS = Family(
     name="celery_worker_tasks_total",
@@ -142,6 +154,7 @@ UPTIME = Family(
     kind=Kind.GAUGE,
     help="Time since a worker started.",
     labels=_WORKER,
+    join=Join.MAX,
 )
 CPU = Family(
     name="celery_worker_cpu_seconds_total",
@@ -155,6 +168,7 @@ PEAK_MEMORY = Family(
     kind=Kind.GAUGE,
     help="The most memory that a worker's main process was ever resident with, on Linux.",
     labels=_WORKER,
+    join=Join.MAX,
 )
 STOPS = Family(
     name="celery_worker_stops_total",
@@ -173,6 +187,7 @@ MEMORY = Family(
     value="memory",
     live=True,
     inside=True,
+    join=Join.MAX,
 )
 CHILDREN_MEMORY = Family(
     name="celery_worker_children_resident_memory_bytes",
@@ -183,6 +198,7 @@ CHILDREN_MEMORY = Family(
     value="children_memory",
     live=True,
     inside=True,
+    join=Join.MAX,
 )
 STALLED = Family(
     name="celery_worker_stalled",
@@ -190,6 +206,7 @@ STALLED = Family(
     help="1 if a worker is online and free, messages wait, and it accepted none for stalled_after; absent if unknown.",
     labels=_WORKER,
     live=True,
+    join=Join.MAX,
 )
 CONNECTED = Family(
     name="celery_worker_connected",
@@ -200,6 +217,7 @@ CONNECTED = Family(
     value="connected",
     live=True,
     inside=True,
+    join=Join.MAX,
 )
 RESTARTS = Family(
     name="celery_worker_consumer_restarts_total",
@@ -219,6 +237,7 @@ RATE_LIMIT = Family(
     on=fact.TaskLimited,
     value="rate",
     live=True,
+    join=Join.MAX,
 )
 RATE_LIMITED = Family(
     name="celery_worker_rate_limited",
@@ -229,6 +248,7 @@ RATE_LIMITED = Family(
     value="waiting",
     live=True,
     inside=True,
+    join=Join.MAX,
 )
 CHILDREN = Family(
     name="celery_worker_children_total",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celery_observe import fact
-from celery_observe.metrics.family import RUNTIME_BUCKETS, Family, Kind
+from celery_observe.metrics.family import RUNTIME_BUCKETS, Family, Join, Kind
 
 TASK_BUCKETS = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 10_000.0, 100_000.0)
 """Upper bounds in tasks, or items."""
@@ -141,4 +141,5 @@ KEPT = Family(
     name="celery_observe_workflow_tasks_kept",
     kind=Kind.GAUGE,
     help="Tasks of workflows kept in memory.",
+    join=Join.EACH,
 )

@@ -42,6 +42,7 @@ class CapacityProbe:
         self._runtimes = MeanRuntimes()
         asked = ROUND * settings.inspect_interval  # by then all that is looked at is news
         self._watch = Watch(max(settings.stalled_after, asked if settings.remote_control else 0.0))
+        self._shares = settings.part is not None
 
     def ask(self) -> list[Sample]:
         """Look at what is told now."""
@@ -56,7 +57,10 @@ class CapacityProbe:
     def _capacity(self, waiting: Mapping[str, float], consumed: Mapping[str, set[str]]) -> Iterator[Sample]:
         told = self._observed.told
         self._runtimes.take(self._clock(), self._observed.runtimes())
-        in_flight, running = _by_queue(told(queues.IN_FLIGHT)), _by_queue(told(tasks.RUNNING), place=1)
+        in_flight = _by_queue(told(queues.IN_FLIGHT))
+        running = _by_queue(told(tasks.RUNNING), place=1)
+        if self._shares:
+            running = _by_worker(told(workers.ACTIVE), consumed)
         slots: Counter[str] = Counter()
         for (worker,), count in told(workers.SLOTS).items():
             slots.update(dict.fromkeys(consumed.get(worker, ()), int(count)))
@@ -118,6 +122,14 @@ def _by_queue(samples: Mapping[Labels, float], place: int = 0) -> Counter[str]:
     total: Counter[str] = Counter()
     for labels, value in samples.items():
         total[labels[place]] += int(value)
+    return total
+
+
+def _by_worker(active: Mapping[Labels, float], consumed: Mapping[str, set[str]]) -> Counter[str]:
+    """Return how many tasks run by queue where other shards know which: those of a worker count in all its queues."""
+    total: Counter[str] = Counter()
+    for (worker, *_), count in active.items():
+        total.update(dict.fromkeys(consumed.get(worker, ()), int(count)))
     return total
 
 

@@ -17,7 +17,8 @@ from celery_observe.errors import SettingsError
 from celery_observe.settings.brokers import brokers
 from celery_observe.settings.checks import CHECKS, source_problem
 from celery_observe.settings.conversion import convert
-from celery_observe.settings.declaration import SETTINGS, WORKER, Setting, Settings
+from celery_observe.settings.declaration import SETTINGS, WORKER, Part, Setting, Settings
+from celery_observe.settings.sharding import part
 from celery_observe.settings.sources import from_environ, from_file, from_flags
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "SETTINGS",
     "WORKER",
     "BrokerSettings",
+    "Part",
     "Setting",
     "Settings",
     "environment",
@@ -66,7 +68,7 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ, *, i
     problem = problem or next(filter(None, (check(settings) for check in CHECKS)), None)
     if problem:
         raise SettingsError(problem)
-    return msgspec.structs.replace(settings, brokers=brokers(settings))
+    return msgspec.structs.replace(settings, brokers=brokers(settings), part=part(settings))
 
 
 def environment(**changes: str) -> dict[str, str]:

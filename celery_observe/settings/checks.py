@@ -15,6 +15,7 @@ from celery_observe import broker
 from celery_observe.masking import mask_url
 from celery_observe.settings.brokers import use_ssl
 from celery_observe.settings.declaration import SETTINGS, Settings
+from celery_observe.settings.sharding import shard_problem
 
 _CONTRADICTIONS: tuple[tuple[Callable[[Settings], Any], str], ...] = (
     (
@@ -24,6 +25,18 @@ _CONTRADICTIONS: tuple[tuple[Callable[[Settings], Any], str], ...] = (
     (
         lambda s: s.listen and s.replay_traces,
         "--replay-traces rebuilds traces from a broker's events, of which --listen reads none: have the workers trace.",
+    ),
+    (
+        lambda s: s.shard and s.listen,
+        "--shard divides the events of a broker, of which --listen reads none: each worker reports to one process.",
+    ),
+    (
+        lambda s: s.shard and s.replay_traces,
+        "--replay-traces needs all tasks of a trace, which --shard divides: run one exporter more for the traces.",
+    ),
+    (
+        lambda s: s.shard and s.compat,
+        "--compat serves families whose dashboards look at one page, of which --shard serves a share: leave one out.",
     ),
     (
         lambda s: s.sidecar and s.listen,
@@ -161,6 +174,7 @@ def _file_problem(settings: Settings) -> str | None:
 
 CHECKS = (
     _contradiction,
+    shard_problem,
     _socket_problem,
     _broker_problem,
     _management_problem,

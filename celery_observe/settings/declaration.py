@@ -93,6 +93,13 @@ _log = partial(_setting, "Log")
 _alerts = partial(_setting, ALERTS)
 
 
+class Part(msgspec.Struct, frozen=True):
+    """One of `count` shards, numbered from 0."""
+
+    index: int
+    count: int
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings, defaults filled in. `load` makes them, valid; times are seconds."""
 
@@ -127,6 +134,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _source(
             "Observe the instrumented processes beside us that report to this socket, instead of a broker.",
             "unix:///PATH",
+        ),
+    ] = None
+    shard: Annotated[
+        str | None,
+        _source(
+            "Count one share of what happens: this one is number INDEX, from 0, of COUNT exporters of the same broker. "
+            "auto: the number at the end of the host's name, as in a StatefulSet.",
+            "INDEX|auto/COUNT",
         ),
     ] = None
     accept_content: Annotated[
@@ -366,6 +381,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     brokers: tuple[BrokerSettings, ...] = ()
     """What the group Source amounts to: one for each broker."""
+    part: Part | None = None
+    """What `shard` amounts to."""
     origins: dict[str, str] = {}
     """What set a setting, such as `--port`, for those that are not defaults."""
 

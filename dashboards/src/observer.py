@@ -136,7 +136,7 @@ def _reads() -> list[Panel]:
             "Of each target: 0 is lost, 1 connected.",
             (f"min by (job, instance) ({of('celery_observe_stream_up')})", BY_TARGET),
             look=Look(width=6, greatest=1, decimals=0),
-            alerts=["CeleryObserverBlind"],
+            alerts=["CeleryObserverBlind", "CeleryObserverShardBlind", "CeleryObserverShardsDoubled"],
         ),
     ]
 

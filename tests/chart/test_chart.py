@@ -35,10 +35,10 @@ def of_kind(manifests: list[Any], kind: str) -> list[Any]:
 
 
 def deployment(manifests: list[Any], component: str = "exporter") -> Any:
-    """The one Deployment of a component."""
+    """The one Deployment, or StatefulSet, of a component."""
     (found,) = (
         each
-        for each in of_kind(manifests, "Deployment")
+        for each in (*of_kind(manifests, "Deployment"), *of_kind(manifests, "StatefulSet"))
         if each["metadata"]["labels"]["app.kubernetes.io/component"] == component
     )
     return found
@@ -106,7 +106,8 @@ def test_every_golden_file_has_its_example() -> None:
 @every_example
 def test_pods_are_as_restricted_as_can_be(helm: Helm, example: Path) -> None:
     """What the profile "restricted" of Kubernetes demands, a read-only root, limits, and no token."""
-    for each in of_kind(helm.manifests(example), "Deployment"):
+    manifests = helm.manifests(example)
+    for each in (*of_kind(manifests, "Deployment"), *of_kind(manifests, "StatefulSet")):
         pod = each["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -131,10 +132,23 @@ def test_the_exporter_takes_the_settings_of_an_example(helm: Helm, example: Path
     own = {each["name"]: each.get("value", "redis://redis/0") for each in container(manifests)["env"]}
     env = {name: value for name, value in (settings["data"] | own).items() if name.startswith("CELERY_OBSERVE_")}
 
-    found = load({}, {name: value for name, value in env.items() if not name.endswith("_FILE")})
+    given = {name: value.replace("auto/", "0/") for name, value in env.items() if not name.endswith("_FILE")}
+    found = load({}, given)  # a pod takes its number from its name
 
     assert (found.host, found.port) == ("0.0.0.0", 9808)
     assert found.probe == ("leader" if deployment(manifests)["spec"]["replicas"] > 1 else "on")
+
+
+def test_shards_are_a_stateful_set(helm: Helm) -> None:
+    """Whose pods end in their numbers, all at once, and of which one asks."""
+    manifests = helm.manifests(CHART / "ci" / "shards-values.yaml")
+    (found,) = of_kind(manifests, "StatefulSet")
+    env = {each["name"]: each.get("value") for each in container(manifests)["env"]}
+
+    assert not of_kind(manifests, "Deployment")
+    assert (found["spec"]["replicas"], found["spec"]["podManagementPolicy"]) == (3, "Parallel")
+    assert (env["CELERY_OBSERVE_SHARD"], env["CELERY_OBSERVE_PROBE"]) == ("auto/3", "leader")
+    assert found["spec"]["serviceName"] == of_kind(manifests, "Service")[0]["metadata"]["name"]
 
 
 def test_settings_reach_the_exporter(helm: Helm) -> None:
@@ -155,6 +169,8 @@ def test_settings_reach_the_exporter(helm: Helm) -> None:
         ({"brokers": {}}, "brokers"),
         ({"broker": {"uri": "x"}}, "uri"),
         ({"replicas": "two"}, "replicas"),
+        ({"shards": 0}, "shards"),
+        ({"settings": {"shard": "0/3"}}, "shard"),
         ({"image": {"digest": "latest"}}, "digest"),
         ({"service": {"port": 80}}, "port"),
         ({"settings": {"queues": ["celery"]}}, "queues"),
@@ -185,6 +201,7 @@ def test_wrong_values_are_refused(helm: Helm, values: dict[str, Any], named: str
         ({}, "broker.url or broker.existingSecret is needed"),
         (MINIMAL | {"flower": {"enabled": True}}, "flower.auth.existingSecret is needed"),
         (MINIMAL | {"podMonitor": {"enabled": True}}, "podMonitor.selector is needed"),
+        (MINIMAL | {"shards": 3, "replicas": 2}, "shards and replicas exclude each other"),
     ],
     ids=str,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ from celery_observe.fleet import Fleet, Instant
 from celery_observe.metrics import CATALOGUE, Family
 from celery_observe.page import Page
 from celery_observe.recorder import Recorder
+from celery_observe.shard import Shard
 from celery_observe.tracing.replay import Span, spans_of
 from celery_observe.tracker import Tracker
 from celery_observe.workflow import Workflows
@@ -36,24 +37,30 @@ def recordings() -> list[Path]:
 class Replay:
     """The pipeline without threads and sockets; ``play`` a recording, ``wait``, and look at the page."""
 
-    def __init__(self, worker_timeout: float = 300.0, *, traces: bool = False) -> None:
+    def __init__(self, worker_timeout: float = 300.0, *, traces: bool = False, shard: Shard | None = None) -> None:
         self.recorder = Recorder(catalogue=map(_readable, CATALOGUE))
         self.recorder.start_at_zero()
-        self.fleet = Fleet(self.recorder.record, worker_timeout)
+        tell = self.recorder.record if shard is None else shard.of_own_workers(self.recorder.record, lambda _fact: None)
+        self.fleet = Fleet(tell, worker_timeout)
         self.spans: list[Span] = []
         """What is rebuilt of traces, if they are."""
         chronicle = Chronicle(self.recorder.record) if traces else None
         self.recorder.also(Traced, lambda traced: self.spans.extend(spans_of(traced, {})))
-        self.tracker = Tracker(self.recorder.record, self.fleet, chronicle=chronicle)
+        self.tracker = Tracker(self.recorder.record, self.fleet, chronicle=chronicle, shard=shard)
         self.workflows = Workflows(self.recorder.record, quiet=1.0)
-        self.recorder.also(Step, self.workflows.follow)
-        self.recorder.also(Polled, self.workflows.poll)
+        follow, poll = self.workflows.follow, self.workflows.poll
+        self.recorder.also(Step, follow if shard is None else shard.of_own_workflows(follow))
+        self.recorder.also(Polled, poll if shard is None else shard.of_own_workflows(poll))
         self.now = 0.0
-        self._decoder = Decoder(self._malformed)
+        self._decoder = Decoder(self._malformed, shard)
 
     def play(self, recording: Path) -> Replay:
         """Handle each message at the time at which it arrived."""
-        for at, body in _messages(recording):
+        return self.hear(_messages(recording))
+
+    def hear(self, messages: Iterable[tuple[float, bytes]]) -> Replay:
+        """Handle these bodies at these times."""
+        for at, body in messages:
             if not self.now:
                 self.now = at
                 self.tracker.connected(Instant(at, at))

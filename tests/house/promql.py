@@ -107,9 +107,10 @@ class _Reader:
         _demand(named, inner, node)
         if str(node.op) in _KEEPS_SERIES:
             return inner
+        written = {node.param.val} if isinstance(node.param, promql.StringLiteral) else set()  # by count_values
         if node.modifier and node.modifier.type == promql.AggModifierType.Without:
-            return inner - named
-        return frozenset(named)
+            return inner - named | written
+        return frozenset(named | written)
 
     def _combined(self, node: promql.BinaryExpr) -> Labels:
         left, right = self.labels(node.lhs), self.labels(node.rhs)

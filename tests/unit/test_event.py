@@ -35,7 +35,7 @@ def decode(body: bytes) -> tuple[list[Event], Counter[str]]:
     """The events of a body, and why others could not be read."""
     reasons: Counter[str] = Counter()
     events = Decoder(lambda reason: reasons.update([reason.value])).decode([body])
-    return events, reasons
+    return [event for event in events if isinstance(event, Event)], reasons
 
 
 def body_of(*events: object) -> bytes:
@@ -208,7 +208,7 @@ class House:
         for event in events:
             self.tracker.handle(event, self.clock.now)
         self.tracker.tick(self.clock.advance(0.5))
-        return len(events)
+        return sum(isinstance(event, Event) for event in events)
 
     def exported(self, traced: Traced) -> None:
         """Spans of whatever was said can be told over OTLP."""

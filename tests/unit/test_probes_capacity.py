@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery_observe.metrics import Family, observer, queues, tasks, workers
 from celery_observe.probes.capacity import CapacityProbe
 from celery_observe.recorder import Labels
-from celery_observe.settings import Settings
+from celery_observe.settings import Part, Settings
 from services.probed import Heard
 
 STUCK: dict[Family, dict[Labels, float]] = {
@@ -68,6 +68,16 @@ def test_slots_are_absent_while_workers_cannot_be_asked() -> None:
     looking.tell({observer.WORKERS_ANSWERED: {}})
 
     assert queues.SLOTS not in looking.at(0)
+
+
+def test_a_shard_counts_what_runs_by_worker() -> None:
+    """What executes elsewhere it knows of workers only: no queue loses slots while a worker of it is busy."""
+    looking = Looking()
+    looking.probe = CapacityProbe(Settings(part=Part(0, 3)), looking.heard, clock=lambda: looking.now)
+    looking.tell({workers.CONSUMES: {("w@h", "mail"): 1, ("w@h", "idle"): 1}, workers.ACTIVE: {("w@h",): 2}})
+    looking.tell({queues.WAITING: {("mail", ""): 0, ("idle", ""): 0}, tasks.RUNNING: {("send", "mail"): 1}})
+
+    assert looking.at(0)[queues.DESIRED_SLOTS] == {("mail",): 2, ("idle",): 2}
 
 
 def test_desired_slots_use_all_that_there_is_to_do() -> None:

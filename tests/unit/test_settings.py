@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from celery_observe.errors import SettingsError
-from celery_observe.settings import SETTINGS, Settings, load
+from celery_observe.settings import SETTINGS, Part, Settings, load
+from celery_observe.settings.sharding import part, shard_problem
 
 ROOT = Path(__file__).parents[2]
 BROKER = {"broker": ("redis://localhost",)}
@@ -167,6 +168,12 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ({"accept_content": ("xml",)}, "--accept-content: got ['xml']. Give some of json, "),
         ({"tls_cert_file": "/nope", "tls_key_file": "/nope"}, "--tls-cert-file: '/nope' does not exist"),
         ({"tls_cert_file": "\x00", "tls_key_file": "/nope"}, "--tls-cert-file: "),
+        ({"shard": "3"}, "--shard: '3' is no shard. Give INDEX/COUNT, such as 0/3, or auto/3; 1000 at the most."),
+        ({"shard": "-1/3"}, "--shard: '-1/3' is no shard."),
+        ({"shard": "0/0"}, "--shard: '0/0' is no shard."),
+        ({"shard": "0/1001"}, "--shard: '0/1001' is no shard."),
+        ({"shard": "٣/4"}, "is no shard."),
+        ({"shard": "3/3"}, "--shard: there is no shard 3 of 3: they are numbered from 0."),
         ({"state_file": "/nope/state"}, "--state-file: '/nope' does not exist"),
     ],
 )
@@ -189,6 +196,9 @@ def test_a_value_that_does_not_fit_is_refused_with_key_value_and_fix(flags: dict
         ({"broker": ("redis://a", "redis://b")}, "Give each a NAME=URL of its own"),
         ({"broker": ("n=redis://a", "n=redis://b")}, "Give each a NAME=URL of its own"),
         ({"broker": (), "listen": "unix:///s", "replay_traces": True}, "have the workers trace"),
+        ({"broker": (), "listen": "unix:///s", "shard": "0/3"}, "--shard divides the events of a broker"),
+        ({"replay_traces": True, "shard": "0/3"}, "run one exporter more for the traces"),
+        ({"compat": ("flower",), "shard": "0/3"}, "--compat serves families whose dashboards look at one page"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(flags: dict[str, Any], message: str) -> None:
@@ -307,6 +317,41 @@ def test_task_buckets_are_bounds_by_pattern() -> None:
     settings = loaded(task_buckets=("b.*=1,10", "a.*=0.1"))
 
     assert list(settings.task_buckets.items()) == [("b.*", (1.0, 10.0)), ("a.*", (0.1,))]
+
+
+@pytest.mark.parametrize(
+    ("shard", "host", "found"),
+    [
+        ("1/3", "anywhere", (1, 3)),
+        ("auto/3", "celery-observe-2", (2, 3)),
+        ("auto/12", "celery-observe-11.celery-observe.default.svc", (11, 12)),
+        ("auto/3", "ip-10-0-0-1", (1, 3)),
+    ],
+)
+def test_a_shard_is_given_or_taken_from_the_name_of_the_host(shard: str, host: str, found: tuple[int, int]) -> None:
+    """As pods of a StatefulSet are named."""
+    settings = Settings(shard=shard)
+
+    assert shard_problem(settings, host) is None
+    assert part(settings, host) == Part(*found)
+
+
+@pytest.mark.parametrize(
+    ("host", "problem"),
+    [
+        ("web", "--shard: the name of this host, 'web', does not end in -NUMBER. Give INDEX/COUNT."),
+        ("celery-observe-7d9f-x2lwq", "does not end in -NUMBER"),
+        ("celery-observe-3", "--shard: there is no shard 3 (of 'celery-observe-3') of 3: they are numbered from 0."),
+    ],
+)
+def test_a_host_whose_name_has_no_number_that_fits_is_refused(host: str, problem: str) -> None:
+    """Such as the pod of a Deployment, or one more of a StatefulSet than it was told."""
+    assert problem in str(shard_problem(Settings(shard="auto/3"), host))
+
+
+def test_without_a_shard_everything_is_counted() -> None:
+    """By default."""
+    assert loaded().part is None
 
 
 def test_pickle_is_accepted_only_when_named() -> None:

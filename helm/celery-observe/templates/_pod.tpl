@@ -37,7 +37,11 @@ securityContext:
   value: {{ .Values.service.port | quote }}
 - name: CELERY_OBSERVE_STATE_FILE
   value: /var/lib/celery-observe/state.json
-{{- if and (gt (int .Values.replicas) 1) (not (hasKey .Values.settings "probe")) }}
+{{- if gt (int .Values.shards) 1 }}
+- name: CELERY_OBSERVE_SHARD
+  value: auto/{{ .Values.shards }}
+{{- end }}
+{{- if and (gt (max (int .Values.replicas) (int .Values.shards)) 1) (not (hasKey .Values.settings "probe")) }}
 - name: CELERY_OBSERVE_PROBE
   value: leader
 {{- end }}
