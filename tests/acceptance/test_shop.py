@@ -38,6 +38,7 @@ NOTHING_TO_DRAW = {
     "observer: Raised [B]": "no rule reaches its limit",
     "observer: Sent and dropped [B]": "no message is dropped",
     "overview: What fires": "nothing may fire",
+    "workers: How they left [B]": "no worker says goodbye",
 }
 HOOKED = (
     *("observer: Raised [A]", "observer: Sent and dropped [A]"),

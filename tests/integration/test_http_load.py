@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -58,7 +59,7 @@ def timed_scrape(exposition: Exposition, tls: ssl.SSLContext | None = None) -> f
 
 def test_500_idle_and_slow_connections_do_not_stop_a_scrape() -> None:
     """Within 1,024 file descriptors, clients' ends included, scrapes take less than a second."""
-    left_open = lowest_free_descriptor()  # by tests before this one
+    left_open = len(list(Path("/proc/self/fd").iterdir()))  # by tests before this one
     with open_files_limited_to(left_open + 1024), serving() as exposition, ExitStack() as stack:
         crowd = [connect(exposition, stack) for _ in range(CROWD)]
         slow = crowd[::2]

@@ -48,14 +48,17 @@ def test_a_second_signal_long_after_the_first_interrupts_what_is_stuck() -> None
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_stop_the_demo_and_nothing_after_it(signum: signal.Signals) -> None:
     """The handlers are in place for the run alone."""
-    before = signal.getsignal(signum)
-
-    with stoppable() as pause:
-        os.kill(os.getpid(), signum)
-        stopped = not pause(60.0)
+    inherited = signal.signal(signum, signal.SIG_DFL)  # under `nohup` it would be ignored
+    try:
+        with stoppable() as pause:
+            os.kill(os.getpid(), signum)
+            stopped = not pause(60.0)
+        after = signal.getsignal(signum)
+    finally:
+        signal.signal(signum, inherited)
 
     assert stopped
-    assert signal.getsignal(signum) is before
+    assert after is signal.SIG_DFL
 
 
 def test_an_ignored_signal_stays_ignored() -> None:
