@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +35,12 @@ MARKER_OF_FIXTURE = {
     "rabbitmq_server": "rabbitmq",
     "celery_worker": "workers",
 }
+
+
+def pytest_configure() -> None:
+    """Let what tests start be interrupted, also where a shell ran us in the background and so had us ignore that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -202,3 +209,13 @@ def prometheus(processes: ExitStack, tmp_path: Path) -> Callable[..., Prometheus
 def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """Helm, and kubectl."""
     return Helm(tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def url(request: pytest.FixtureRequest) -> str:
+    """The URL of a broker of each kind."""
+    if request.param == "redis":
+        server: Redis = request.getfixturevalue("redis_server")
+        return server.url
+    virtual_host: str = request.getfixturevalue("rabbitmq_url")
+    return virtual_host

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,12 +16,17 @@ from celery_observe.masking import MASK
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_LATE = {"otlp_proto_http": ("requests", "netrc")}
+"""What an exporter imports when it is made and when it first sends, the latter in its thread.
+
+A child that is forked meanwhile would inherit the lock of the import, and wait for it whenever it wants to send.
+"""
 SERVICE = "celery"
 """The name of the service if nothing else says one."""
 
 
 def exporter_of(signal: Literal["traces", "metrics"], name: str) -> Callable[[], Any]:
-    """Return what makes the exporter that stands under this entry point of OpenTelemetry's.
+    """Return what makes the exporter that stands under this entry point of OpenTelemetry's, all of it imported.
 
     Raises:
         SettingsError: there is none of that name.
@@ -28,6 +35,9 @@ def exporter_of(signal: Literal["traces", "metrics"], name: str) -> Callable[[],
     if found is None:
         raise SettingsError(f"OTEL_{signal.upper()}_EXPORTER asks for {name}, which is not installed")
     make: Callable[[], Any] = found.load()
+    for module in _LATE.get(name, ()):
+        with suppress(ImportError):  # another release does without
+            import_module(module)
     return make
 
 

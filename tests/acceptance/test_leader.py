@@ -17,16 +17,6 @@ LEADER = "celery_observe_leader"
 ASKED = ("celery_queue_waiting", "celery_queue_desired_slots", "celery_worker_slots", "celery_worker_prefetch")
 
 
-@pytest.fixture(params=["redis", "rabbitmq"])
-def url(request: pytest.FixtureRequest) -> str:
-    """The URL of a broker of each kind that has a lock."""
-    if request.param == "redis":
-        server: Redis = request.getfixturevalue("redis_server")
-        return server.url
-    virtual_host: str = request.getfixturevalue("rabbitmq_url")
-    return virtual_host
-
-
 def leads(page: Exporter) -> bool:
     """Whether this replica is the leader."""
     return page.metrics().value(LEADER) == 1

@@ -31,16 +31,6 @@ EXACT = (
 """Families that do not tell when a process has looked at its clock."""
 
 
-@pytest.fixture(params=["redis", "rabbitmq"])
-def url(request: pytest.FixtureRequest) -> str:
-    """The URL of a broker of each kind."""
-    if request.param == "redis":
-        server: Redis = request.getfixturevalue("redis_server")
-        return server.url
-    virtual_host: str = request.getfixturevalue("rabbitmq_url")
-    return virtual_host
-
-
 def start_shards(exporter: Callable[..., Exporter], url: str, env: dict[str, str] | None = None) -> list[Exporter]:
     """Three shards of which one asks, ready."""
     arguments = (*ASKING, "--probe", "leader")

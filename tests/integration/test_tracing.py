@@ -503,6 +503,34 @@ def test_beat_begins_a_trace_with_the_name_of_the_entry(
     assert {span.parent for span in publishes} >= {span.id for span in entries[:1]}
 
 
+# -- what children inherit
+
+FIRST = """
+import sys
+from celery_observe.tracing.provider import provider
+provider.settle(apart=True, green=False)
+provider.prepare()
+imported = set(sys.modules)
+span = provider.tracer.start_span("first")
+made = set(sys.modules)
+span.end()
+provider.close(10.0)
+print(sorted({name for name in made - imported if name.startswith(("requests", "urllib3"))} | set(sys.modules) - made))
+"""
+
+
+def test_all_that_sending_takes_is_imported_before_children_are_forked(otlp: OtlpReceiver) -> None:
+    """One that is forked while a thread of ours imports would wait for that import whenever it has spans to send."""
+    command = [sys.executable, "-P", "-c", FIRST]
+
+    printed = subprocess.run(
+        command, env={**os.environ, **otlp.environment}, capture_output=True, check=True, text=True
+    ).stdout
+
+    assert printed.strip() == "[]"
+    assert [span.name for span in otlp.spans] == ["first"]
+
+
 # -- without
 
 BLOCKED = """

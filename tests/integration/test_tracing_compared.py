@@ -174,15 +174,15 @@ def test_nothing_is_told_of_other_pools_with_them(
 def test_where_theirs_is_active_we_make_none_and_say_so_once(
     redis_server: Redis, processes: ExitStack, tmp_path: Path, otlp: OtlpReceiver
 ) -> None:
-    """However many children there are."""
+    """However many children there are; the last has not lived out, for who does takes their spans along."""
     worker = Traced(
-        tmp_path, redis_server.url, otlp, "--max-tasks-per-child", "1", env={"TRACED_BY": THEIRS}, pool="prefork"
+        tmp_path, redis_server.url, otlp, "--max-tasks-per-child", "3", env={"TRACED_BY": THEIRS}, pool="prefork"
     )
     processes.enter_context(worker)
-    for _ in range(4):
+    for _ in range(7):
         worker.send("add", 1, 2)
 
-    eventually(lambda: worker.output.count("succeeded in") == 4, 60.0)
+    eventually(lambda: worker.output.count("succeeded in") == 7, 60.0)
     otlp.wait_for(lambda spans: len(spans) >= 1)
 
     assert worker.terminate(30.0) == 0
