@@ -25,7 +25,8 @@ def run(
 
     Args:
         broker: URL of a broker to use; without one an embedded broker is started.
-        port: of the exporter, on loopback; without one 9808, or a free one if that is taken; 0 is any free one.
+        port: of the exporter, on loopback; without one 9808, or a free one if that is taken; 0 is any free one,
+            for what stands around it too.
         duration: seconds of load, after which tasks in flight may end; without one it runs until stopped.
         flower: start a Flower beside it.
         traces: have workers and beat make spans of what they do; OpenTelemetry's `OTEL_*` variables say where those go.

@@ -49,9 +49,9 @@ groups:
 """
 
 
-def usual_port(usual: int) -> int:
-    """Return the port that everybody expects, or a free one if that is taken."""
-    return usual if is_free(usual) else free_port()
+def choose_port(usual: int, *, anywhere: bool) -> int:
+    """Return the port that everybody expects; a free one if that is taken, or `anywhere` will do."""
+    return free_port() if anywhere or not is_free(usual) else usual
 
 
 class Flower(msgspec.Struct, frozen=True):
@@ -76,11 +76,11 @@ class Flower(msgspec.Struct, frozen=True):
         return [sys.executable, "-m", "celery", "--app", app, *flower, "--persistent=True", f"--db={folder / 'flower'}"]
 
 
-def flower() -> Flower:
-    """Return a Flower to be started. Raises DemoError: it is not installed."""
+def flower(*, anywhere: bool) -> Flower:
+    """Return a Flower to be started, on its usual port or anywhere. Raises DemoError: it is not installed."""
     if find_spec("flower") is None:
         raise DemoError("Flower is not installed: pip install 'celery-observe[flower]'")
-    return Flower(usual_port(5555), secrets.token_urlsafe(9))
+    return Flower(choose_port(5555, anywhere=anywhere), secrets.token_urlsafe(9))
 
 
 class Monitoring(msgspec.Struct, frozen=True):
@@ -126,13 +126,14 @@ class Monitoring(msgspec.Struct, frozen=True):
         }
 
 
-def monitoring() -> Monitoring | None:
-    """Return a Prometheus and an Alertmanager to be started; None if they are not installed."""
+def monitoring(*, anywhere: bool) -> Monitoring | None:
+    """Return a Prometheus and an Alertmanager to be started, as `flower`; None if they are not installed."""
     prometheus = shutil.which("prometheus")
     alertmanager = shutil.which("alertmanager") or shutil.which("prometheus-alertmanager")
     if prometheus is None or alertmanager is None:
         return None
-    return Monitoring(prometheus, alertmanager, usual_port(9090), usual_port(9093))
+    ports = (choose_port(usual, anywhere=anywhere) for usual in (9090, 9093))
+    return Monitoring(prometheus, alertmanager, *ports)
 
 
 def _write(folder: Path, targets: list[str], alertmanager: str, flower_url: str) -> None:

@@ -77,7 +77,8 @@ def run(wishes: Wishes) -> int:
     """Do what `celery_observe.demo.run` says."""
     given_broker = wishes.broker
     terminal = Terminal(sys.stdout)
-    beside = around.flower() if wishes.flower else None
+    anywhere = wishes.port == 0  # as for one of several at once, which would all find the usual ports free
+    beside = around.flower(anywhere=anywhere) if wishes.flower else None
     exporter = _exporter(wishes.port, terminal, beside)
     server = f"redis://{LOOPBACK}:{free_port()}"
     url = given_broker or f"{server}/0"
@@ -89,6 +90,7 @@ def run(wishes: Wishes) -> int:
     with stoppable() as pause, Children(variables) as children:
         stage = Stage(exporter=exporter, flower=beside, pause=pause, children=children, terminal=terminal)
         stage.traces = wishes.traces
+        stage.anywhere = anywhere
         try:
             if stage.prepare(server, given_broker, prometheus=wishes.prometheus):
                 stage.open(wanted=wishes.browser)
@@ -127,6 +129,8 @@ class Stage:
     ) -> None:
         self.traces = False
         """Whether workers and beat make spans of what they do."""
+        self.anywhere = False
+        """Whether any free port will do for what stands around, too."""
         self._flower = flower
         self._monitoring: Monitoring | None = None
         self._exporter = exporter
@@ -171,7 +175,7 @@ class Stage:
     def _start_around(self, *, prometheus: bool) -> None:
         """Start what stands around the observers, which have their ports by now."""
         folder = self._children.folder
-        self._monitoring = monitoring() if prometheus else None
+        self._monitoring = monitoring(anywhere=self.anywhere) if prometheus else None
         if self._monitoring is not None:
             ports = [each.port for each in self._observers]
             flower_url = self._flower.url if self._flower is not None else "http://localhost:5555"

@@ -180,7 +180,7 @@ def test_another_port_is_found_when_the_usual_one_is_taken(start_demo: StartDemo
         with suppress(OSError):  # somebody else has it: as good
             taken.bind((LOOPBACK, 9808))
             taken.listen()
-        demo = start_demo()
+        demo = start_demo("--no-prometheus")
         demo.wait_output(READY)
         demo.terminate(timeout=20)
 
@@ -192,7 +192,7 @@ def test_who_takes_the_usual_port_while_it_starts_keeps_it(start_demo: StartDemo
     """The exporter yields, and the demo goes on with another port."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        demo = start_demo()
+        demo = start_demo("--no-prometheus")
         demo.wait_output("Starting a broker")
         with suppress(OSError):  # somebody else was even faster: as good
             other.bind((LOOPBACK, 9808))

@@ -21,7 +21,7 @@ def test_what_is_not_installed_is_not_started(monkeypatch: pytest.MonkeyPatch) -
     """The demo says how to get it; one without the other is of no use."""
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/prometheus" if name == "prometheus" else None)
 
-    assert around.monitoring() is None
+    assert around.monitoring(anywhere=False) is None
     assert "apt-get install prometheus" in HOW_TO_GET
 
 
@@ -29,7 +29,7 @@ def test_debian_calls_alertmanager_by_another_name(monkeypatch: pytest.MonkeyPat
     """Both names are known."""
     monkeypatch.setattr(shutil, "which", lambda name: None if name == "alertmanager" else f"/usr/bin/{name}")
 
-    found = around.monitoring()
+    found = around.monitoring(anywhere=False)
 
     assert found is not None
     assert (found.prometheus, found.alertmanager) == ("/usr/bin/prometheus", "/usr/bin/prometheus-alertmanager")
@@ -40,12 +40,21 @@ def test_flower_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(around, "find_spec", lambda _name: None)
 
     with pytest.raises(DemoError, match=r"pip install 'celery-observe\[flower\]'"):
-        around.flower()
+        around.flower(anywhere=False)
+
+
+def test_usual_ports_are_taken_unless_any_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several demos that start at once would all find the usual ones free."""
+    monkeypatch.setattr(around, "is_free", lambda port: port == 9090)
+
+    assert around.choose_port(9090, anywhere=False) == 9090
+    assert around.choose_port(9090, anywhere=True) != 9090
+    assert around.choose_port(9093, anywhere=False) != 9093
 
 
 def test_flowers_password_is_new_each_time_and_on_no_command_line(tmp_path: Path) -> None:
     """Every user of a machine may read of every process how it was called."""
-    one, other = around.flower(), around.flower()
+    one, other = around.flower(anywhere=False), around.flower(anywhere=False)
 
     assert one.password != other.password
     assert not any(one.password in word for word in one.command("shop", tmp_path))
