@@ -404,7 +404,12 @@ def alerts_test(ctx: click.Context, /, *, sinks: tuple[str, ...], config: str | 
 
 @main.command("demo", cls=_Command)
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End by itself.")
-@click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="Port of the exporter; 0 is any free one, for what stands around it too.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Port of the exporter; 0 is any free one, for what stands around it too.",
+)
 @click.option("--broker", metavar="URL", help="Broker to use instead of the embedded one.")
 @click.option("--flower", is_flag=True, help="Start a Flower beside it.")
 @click.option("--traces", is_flag=True, help="Have workers and beat trace what they do, and send that by OTEL_*.")

@@ -1,7 +1,8 @@
 """The handlers that run for each attempt, where it is executed: in a pool child, thread or greenlet.
 
 ``task_prerun`` notes the time, ``task_failure`` the cause, ``task_postrun`` reports. What is noted stands in the
-request's own context (``task.request``), which each execution has for itself in every pool.
+request's own context (``task.request``), which each execution has for itself in every pool. Where a child only
+measures, ``tracer`` takes the place of the first and the last.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _REPLACED = "Replaced by new task"
 _KIB = 1024
 
 
-class _Note(msgspec.Struct):
+class Note(msgspec.Struct):
     """What is known of an attempt while it executes."""
 
     started: float
@@ -54,6 +55,27 @@ class _Note(msgspec.Struct):
     failure: Failure | None = None
     detail: Detail | None = None
     course: Course | None = None
+
+
+class Surrounded:
+    """The attempt that a child executes, if that is noted from around the tracer; one at a time."""
+
+    uuid: str | None = None
+    note: Note | None = None
+
+
+surrounded = Surrounded()
+"""That of this process."""
+
+
+def _note_of(request: Any) -> Note | None:
+    """Return what is noted of the attempt that has this request; None if it is none that is executed here."""
+    if request is None:
+        return None
+    note: Note | None = vars(request).get(_NOTE)
+    if note is None and request.id == surrounded.uuid and not request.is_eager:
+        return surrounded.note
+    return note
 
 
 class Meter:
@@ -78,12 +100,17 @@ meter = Meter()
 
 
 def begin(task: Any, **_: Any) -> None:
-    """Note the start of an attempt. Eager tasks are calls: no message, no queue, no attempt."""
+    """Note the start of an attempt, unless that was done. Eager tasks are calls: no message, no queue, no attempt."""
     fields = vars(task.request_stack.top)
-    if not fields.get("is_eager"):
-        fields[_NOTE] = _Note(time(), perf_counter(), meter.clock() if meter.clock is not None else None)
+    if not fields.get("is_eager") and surrounded.note is None:
+        fields[_NOTE] = noted()
         if labeller.is_wanted:
             _label(task)
+
+
+def noted() -> Note:
+    """Return what is to be noted when an attempt starts."""
+    return Note(time(), perf_counter(), meter.clock() if meter.clock is not None else None)
 
 
 def _label(task: Any) -> None:
@@ -100,7 +127,7 @@ def course_of(task: Any) -> Course | None:
     ``Task.request`` would do, but makes a request where there is none.
     """
     request = task.request_stack.top
-    note: _Note | None = vars(request).get(_NOTE) if request is not None else None
+    note = _note_of(request)
     if note is None or reporter.off:
         return None
     if note.course is None:
@@ -108,7 +135,7 @@ def course_of(task: Any) -> Course | None:
     return note.course
 
 
-def _running(task: Any, request: Any, note: _Note) -> Running:
+def _running(task: Any, request: Any, note: Note) -> Running:
     fields = vars(request)
     return Running(
         uuid=request.id,
@@ -125,16 +152,16 @@ def _running(task: Any, request: Any, note: _Note) -> Running:
 
 def is_executing(task: Any) -> bool:
     """Tell whether this task is being executed here, so that its end will be reported here too."""
-    request = task.request_stack.top
-    return request is not None and _NOTE in vars(request)
+    return _note_of(task.request_stack.top) is not None
 
 
 def note_failure(task: Any, exception: BaseException, einfo: Any) -> None:
     """Note why the attempt that is being executed here fails."""
-    fields = vars(task.request_stack.top)
-    note: _Note = fields[_NOTE]
-    note.failure = explain(exception, einfo)
-    note.detail = quotation.of(fields, einfo)
+    request = task.request_stack.top
+    note = _note_of(request)
+    if note is not None:
+        note.failure = explain(exception, einfo)
+        note.detail = quotation.of(vars(request), einfo)
 
 
 def explain(exception: BaseException, einfo: Any) -> Failure:
@@ -148,25 +175,35 @@ def explain(exception: BaseException, einfo: Any) -> Failure:
 
 
 def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
-    """Report the end of an attempt. One that was interrupted has no state: the main process, which did it, tells.
+    """Report the end of an attempt. One that was interrupted has no state: the main process, which did it, tells."""
+    settle()
+    fields = vars(task.request_stack.top)
+    note: Note | None = fields.pop(_NOTE, None)
+    if note is not None:
+        report(task, task_id, fields, note, state, retval)
+    elif state in _OUTCOMES:
+        _end_in_place(task, _OUTCOMES[state], retval)
+
+
+def settle() -> None:
+    """Have what was to come at a task that has ended come no more."""
+    if interruption.timer is not None:
+        interruption.cancel()
+
+
+def report(task: Any, uuid: str, fields: dict[str, Any], note: Note, state: str | None, retval: Any) -> None:
+    """Report the end of an attempt in one of Celery's states, by the fields of its request and what was noted.
 
     Every task pays for this, in a process whose caches others use: what is rare is not called to find out.
     """
-    if interruption.timer is not None:
-        interruption.cancel()
-    fields = vars(task.request_stack.top)
-    note: _Note | None = fields.pop(_NOTE, None)
     outcome = _OUTCOMES.get(state or "")
     if outcome is None:
         return
-    if note is None:
-        _end_in_place(task, outcome, retval)
-        return
     field = fields.get
-    report = Execution(
+    execution = Execution(
         timestamp=time(),
         hostname=field("hostname") or reporter.hostname,
-        uuid=task_id,
+        uuid=uuid,
         name=field("shadow") or task.name,
         outcome=outcome,
         queue=queue_names.of(field("delivery_info")),
@@ -179,23 +216,23 @@ def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> No
         eta=field("eta"),
         canvas=canvas.canvas_of(fields),
     )
-    if report.canvas is not None or task.name in canvas.TELLING:
-        canvas.complete(report, task, fields)
+    if execution.canvas is not None or task.name in canvas.TELLING:
+        canvas.complete(execution, task, fields)
     if outcome is Outcome.SUCCEEDED:
-        report.entry = entry_of(task, fields)
+        execution.entry = entry_of(task, fields)
     else:
-        _complete(report, note, retval)
+        _complete(execution, note, retval)
     if note.cpu is not None:
-        meter.measure(report, note.cpu)
+        meter.measure(execution, note.cpu)
     if note.course is not None:
-        note.course.end(report)
+        note.course.end(execution)
     if tracing.spans is not None:
-        tracing.spans.ended(report, fields, task, retval)
+        tracing.spans.ended(execution, fields, task, retval)
     else:
-        report.trace_id = live_trace_id(recorded=True)
-    reporter.send(report)
+        execution.trace_id = live_trace_id(recorded=True)
+    reporter.send(execution)
     if logs.lines.on:
-        logs.ended(report, fields, task, retval)
+        logs.ended(execution, fields, task, retval)
 
 
 def _end_in_place(task: Any, outcome: Outcome, retval: Any) -> None:
@@ -204,12 +241,12 @@ def _end_in_place(task: Any, outcome: Outcome, retval: Any) -> None:
         tracing.spans.ended_in_place(task, outcome, retval)
 
 
-def _complete(report: Execution, note: _Note, retval: Any) -> None:
+def _complete(execution: Execution, note: Note, retval: Any) -> None:
     """Add what there is to tell of an attempt that did not succeed."""
-    if report.outcome is Outcome.FAILED and note.failure is not None:
-        report.exception, report.cause = note.failure
-        report.detail = note.detail
-    elif report.outcome is Outcome.REJECTED:
-        report.requeued = bool(getattr(retval, "requeue", False))
-    elif report.outcome is Outcome.IGNORED and getattr(retval, "args", ())[:1] == (_REPLACED,):
-        report.outcome = Outcome.REPLACED
+    if execution.outcome is Outcome.FAILED and note.failure is not None:
+        execution.exception, execution.cause = note.failure
+        execution.detail = note.detail
+    elif execution.outcome is Outcome.REJECTED:
+        execution.requeued = bool(getattr(retval, "requeue", False))
+    elif execution.outcome is Outcome.IGNORED and getattr(retval, "args", ())[:1] == (_REPLACED,):
+        execution.outcome = Outcome.REPLACED

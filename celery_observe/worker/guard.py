@@ -30,17 +30,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def harmless(call: Callable[P, None]) -> Callable[P, None]:
-    """Return what runs a call and swallows whatever it raises."""
+def harmless(call: Callable[P, R]) -> Callable[P, R | None]:
+    """Return what runs a call and swallows whatever it raises; None is the answer then."""
 
     @wraps(call)
-    def run(*args: P.args, **named: P.kwargs) -> None:
+    def run(*args: P.args, **named: P.kwargs) -> R | None:
         try:
-            call(*args, **named)
+            return call(*args, **named)
         except SoftTimeLimitExceeded:
             raise
         except Exception:
             reporter.errors += 1
+            return None
 
     return run
 
@@ -89,6 +90,19 @@ def handler(call: Callable[..., None], *, amid_task: bool = False) -> Callable[.
             _confess()
 
     return receive
+
+
+def afterwards(call: Callable[P, None]) -> Callable[P, None]:
+    """Return what runs a call when a task has ended, and swallows whatever it raises; its soft time limit, too."""
+
+    @wraps(call)
+    def run(*args: P.args, **named: P.kwargs) -> None:
+        try:
+            call(*args, **named)
+        except Exception:
+            _confess()
+
+    return run
 
 
 def _picker(call: Callable[..., None]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:

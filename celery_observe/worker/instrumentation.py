@@ -19,7 +19,7 @@ from celery_observe.broker import socket_path
 from celery_observe.errors import SettingsError
 from celery_observe.hooks.registry import detail_level
 from celery_observe.settings import SETTINGS, Settings, is_disabled, load
-from celery_observe.worker import canvas, consumer, context, executions, logs, publisher
+from celery_observe.worker import canvas, consumer, context, executions, logs, publisher, tracer
 from celery_observe.worker.children import Children
 from celery_observe.worker.ending import ending
 from celery_observe.worker.guard import handler, harmless, told
@@ -118,6 +118,10 @@ def _prepare(sender: Any, **_: Any) -> None:
     pool = get_implementation(sender.pool_cls).__module__.rpartition(".")[2]
     tracing.prepare(apart=pool == "prefork", green=resident.is_green())
     executions.meter.clock = _CPU_CLOCKS.get(pool) if settings.resource else None
+    if pool == "prefork" and tracing.spans is None and not logs.lines.on and not labeller.is_wanted:
+        _leave_out(executions.begin, executions.end)
+        app = sender.app
+        signals.worker_process_init.connect(told(lambda **_: tracer.surround(app)), weak=False)
     guest = resident.Resident(sender, settings, _children)
     guest.prepare()
     sender.app.steps["worker"].add(_step_for(guest))

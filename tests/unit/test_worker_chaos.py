@@ -34,10 +34,11 @@ from celery_observe import instrument
 from celery_observe.report import Loss, decode
 from celery_observe.streams.local import pair
 from celery_observe.tracing.provider import provider
-from celery_observe.worker import creation, instrumentation, progress, spans
+from celery_observe.worker import creation, instrumentation, logs, progress, spans
 from celery_observe.worker.guard import harmless
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
+from celery_observe.worker.tracer import observed
 from celery_observe.worker.tracing import tracing
 
 PACKAGE = Path(celery_observe.__file__).parent
@@ -127,7 +128,7 @@ def late() -> None:
     """Be acknowledged late."""
 
 
-PASS_ON = {"create_watched", "pass_on", "on_reject", "on_failure", "freeze_noticed", "is_new"}
+PASS_ON = {"create_watched", "pass_on", "on_reject", "on_failure", "freeze_noticed", "is_new", "trace_task"}
 """Functions of ours that Celery calls in place of its own: all they do is call that, and what is guarded."""
 
 
@@ -175,7 +176,29 @@ class Strike:
 
 def execute(named: Any) -> Callable[[], object]:
     """Return what executes a task as a pool child does, and what comes of it."""
-    trace = build_tracer(named.name, named, app=app)
+    return play_of(named, build_tracer(named.name, named, app=app))
+
+
+def execute_surrounded(named: Any) -> Callable[[], object]:
+    """Return what executes a task as a pool child does that only measures."""
+    play = play_of(named, observed(named, build_tracer(named.name, named, app=app)))
+
+    def play_alone() -> object:
+        apart = [(signal, receive) for signal, receive in HANDLERS if signal in BEFORE_AND_AFTER]
+        connected = [(signal, receive) for signal, receive in apart if signal.disconnect(receive)]
+        told_by, form, tracing.spans, logs.lines.form = tracing.spans, logs.lines.form, None, "off"
+        try:
+            return play()
+        finally:
+            tracing.spans, logs.lines.form = told_by, form
+            for signal, receive in connected:
+                signal.connect(receive, weak=False)
+
+    return play_alone
+
+
+def play_of(named: Any, trace: Callable[..., Any]) -> Callable[[], object]:
+    """Return what executes a task by its tracer."""
 
     def play() -> object:
         delivery = {"exchange": "", "routing_key": "q"}
@@ -250,6 +273,7 @@ def send(signal: Any, sender: Any = None, **named: Any) -> Callable[[], object]:
 EXECUTED = (succeed, fail, retry, ignore, reject, publish, publish_in_vain, tell, wait)
 PLAYS: dict[str, Callable[[], object]] = {
     **{each.name: execute(each) for each in EXECUTED},
+    **{f"{each.name}, surrounded": execute_surrounded(each) for each in EXECUTED},
     "received": take_in(succeed, lambda _: None),
     "rejected": take_in(late, lambda request: request.reject(requeue=True)),
     "child lost": take_in(succeed, lose_child),
@@ -263,6 +287,8 @@ PLAYS: dict[str, Callable[[], object]] = {
     "worker to go": send(signals.worker_shutdown),
 }
 """Everything that happens to a task and runs our code, by what happens."""
+
+BEFORE_AND_AFTER = {signals.task_prerun, signals.task_postrun}
 
 HANDLERS: tuple[tuple[Any, Any], ...] = (
     *(instrumentation._RECEIVERS + instrumentation._LOGGING),  # noqa: SLF001 - all that is connected
