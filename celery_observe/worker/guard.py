@@ -30,18 +30,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def harmless(call: Callable[P, R]) -> Callable[P, R | None]:
-    """Return what runs a call and swallows whatever it raises; None is the answer then."""
+def harmless(call: Callable[P, None]) -> Callable[P, None]:
+    """Return what runs a call and swallows whatever it raises."""
 
     @wraps(call)
-    def run(*args: P.args, **named: P.kwargs) -> R | None:
+    def run(*args: P.args, **named: P.kwargs) -> None:
         try:
-            return call(*args, **named)
+            call(*args, **named)
         except SoftTimeLimitExceeded:
             raise
         except Exception:
             reporter.errors += 1
-            return None
 
     return run
 
@@ -92,17 +91,25 @@ def handler(call: Callable[..., None], *, amid_task: bool = False) -> Callable[.
     return receive
 
 
-def afterwards(call: Callable[P, None]) -> Callable[P, None]:
-    """Return what runs a call when a task has ended, and swallows whatever it raises; its soft time limit, too."""
+def beside(*, amid_task: bool = False) -> Callable[[Callable[P, R]], Callable[P, R | None]]:
+    """Return what makes a call harmless that stands beside a task, not in it; ``amid_task`` as for ``handler``."""
 
-    @wraps(call)
-    def run(*args: P.args, **named: P.kwargs) -> None:
-        try:
-            call(*args, **named)
-        except Exception:
-            _confess()
+    def guarded(call: Callable[P, R]) -> Callable[P, R | None]:
+        @wraps(call)
+        def run(*args: P.args, **named: P.kwargs) -> R | None:
+            try:
+                return call(*args, **named)
+            except SoftTimeLimitExceeded:
+                _confess()
+                if amid_task:
+                    interruption.repeat()
+            except Exception:
+                _confess()
+            return None
 
-    return run
+        return run
+
+    return guarded
 
 
 def _picker(call: Callable[..., None]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:

@@ -15,7 +15,7 @@ from celery.states import FAILURE, SUCCESS
 
 from celery_observe.worker import executions
 from celery_observe.worker.executions import Note, surrounded
-from celery_observe.worker.guard import afterwards, harmless, told
+from celery_observe.worker.guard import beside, told
 from celery_observe.worker.reporter import reporter
 
 Tracer = Callable[..., Any]
@@ -49,7 +49,7 @@ def observed(task: Any, trace: Tracer) -> Tracer:
     return trace_task
 
 
-@harmless
+@beside(amid_task=True)
 def _begin(uuid: str) -> Note:
     """Note the start of an attempt."""
     note = surrounded.note = executions.noted()
@@ -57,7 +57,7 @@ def _begin(uuid: str) -> Note:
     return note
 
 
-@afterwards
+@beside()
 def _end(task: Any, uuid: str, fields: dict[str, Any], note: Note, traced: Any) -> None:
     """Report an attempt by what the tracer returns: the result, ``TraceInfo`` unless it succeeded, and its runtime."""
     executions.settle()

@@ -28,12 +28,16 @@ PACKAGE = Path(celery_observe.__file__).parent
 SLOWER = 3.0
 """Seconds that a machine with other things to do may take longer."""
 
-THE_GUARD_ITSELF = {"harmless.run", "told.run", "handler.receive", "watched", "watched.pass_on"}
+THE_GUARD_ITSELF = {
+    *("harmless.run", "told.run", "handler.receive", "watched", "watched.pass_on"),
+    *("beside", "beside.guarded", "beside.guarded.run"),
+}
 IN_PLACE_OF_CELERY = {
     "watch_failures.create_watched",
     "_watch_rejection.on_reject",
     "_watch_failure.on_failure",
     "_noticed.freeze_noticed",
+    "observed.trace_task",
 }
 """All they do is call what Celery would, and what is guarded."""
 
@@ -48,7 +52,7 @@ def functions(*files: Path) -> list[tuple[str, str]]:
     ]
 
 
-PREFORKED = {"children", "instrumentation", "provider", "resident"}
+PREFORKED = {"children", "instrumentation", "provider", "resident", "tracer"}
 """What does more with children; the others are the same in the pool that is quickest."""
 OF_SPANS = [PACKAGE / "worker" / f"{name}.py" for name in ("creation", "spans", "tracing")]
 OF_SPANS.append(PACKAGE / "tracing" / "provider.py")
@@ -170,13 +174,17 @@ def test_a_function_that_never_returns_is_no_matter(attempt: Try, bare: Any, mod
 
 LIMITED = {"soft_limit": ("begin", "FAILURE"), "add": ("end", "SUCCESS")}
 """Task → where its soft limit strikes, and how it ends as without us."""
+AROUND = {"begin": "noted", "end": "report"}
+"""What does the work of a handler where children only measure."""
 
 
+@pytest.mark.parametrize("settings", [{}, {"logs": "json"}], ids=["around the tracer", "by signals"])
 @pytest.mark.parametrize("task", LIMITED)
-def test_a_soft_limit_that_strikes_in_a_handler_is_the_tasks(attempt: Try, task: str) -> None:
+def test_a_soft_limit_that_strikes_in_a_handler_is_the_tasks(attempt: Try, task: str, settings: dict[str, Any]) -> None:
     """What is yet to execute is interrupted when it does; what has ended stays as it is."""
-    function, state = LIMITED[task]
-    worker = attempt(instrument={}, module="celery_observe.worker.executions", function=function, hangs=True)
+    handler, state = LIMITED[task]
+    function = handler if settings else AROUND[handler]
+    worker = attempt(instrument=settings, module="celery_observe.worker.executions", function=function, hangs=True)
 
     worker.send(task, *((1, 2) if task == "add" else ()), task_id="limited", soft_time_limit=0.5)
 
