@@ -16,6 +16,7 @@ from pathlib import Path
 from socket import AF_INET6, AI_PASSIVE, SOCK_STREAM
 from typing import Any, Protocol
 
+import tornado.platform.asyncio  # noqa: F401 - else by the loop when it starts, amid which a worker may fork
 from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
 

@@ -6,6 +6,8 @@ import gzip
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from dataclasses import replace
@@ -317,3 +319,34 @@ def test_stopping_what_never_started_is_nothing() -> None:
     with serving() as exposition:
         pass
     exposition.stop()
+
+
+GUEST = """
+import sys, time, urllib.error, urllib.request
+from celery_observe import hosting, logs
+from celery_observe.settings import load
+from celery_observe.streams.local import pair
+logs.be_hosted()
+settings = load({"port": 0}, {}, instrumented=True)
+hosting.prepare(settings)
+before = set(sys.modules)
+reading, writing = pair()
+pipeline = hosting.serve_as_guest("w@h", settings, reading)
+for path in ("/", "/metrics", "/overview", "/workflows/a", "/nowhere", "/healthz", "/readyz"):
+    for header in ({}, {"Accept-Encoding": "gzip"}, {"Accept": "application/openmetrics-text;version=1.0.0"}):
+        url = f"http://127.0.0.1:{pipeline.exposition.port}{path}"
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, headers=header), timeout=10).read()
+        except urllib.error.HTTPError:
+            pass
+time.sleep(1.5)
+pipeline.stop()
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_serving_imports_nothing() -> None:
+    """A worker forks its beat and its children beside the threads that serve; an import cut in two never ends."""
+    done = subprocess.run([sys.executable, "-P", "-c", GUEST], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
