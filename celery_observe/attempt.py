@@ -82,6 +82,8 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     """Id of the task that published it, if it belongs to a workflow."""
     stopped: float | None = None
     """When it ended, by its worker's clock, as far as events told."""
+    overtaken: int = 0
+    """How many attempts before have been ended as retried without having been told so, which may still come."""
     foreign: bool = False
     """Another shard counts it; it is followed for the sake of its workflow."""
     memory: Memory | None = None

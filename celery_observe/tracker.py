@@ -415,6 +415,10 @@ class Tracker:
         self._terminal(event, at, Outcome.SUCCEEDED)
 
     def _retried(self, event: Event, at: Instant) -> None:
+        overtaking = self._open.get(event.uuid or "")
+        if overtaking is not None and overtaking.overtaken:  # word of one before, which does not say of which
+            overtaking.overtaken -= 1
+            return
         attempt = self._terminal(event, at, Outcome.RETRIED)
         if self._chronicle is not None and attempt.outcome is Outcome.RETRIED:
             self._chronicle.fail(attempt, event, self._fleet.get(attempt.worker))
@@ -593,6 +597,7 @@ class Tracker:
         if follower is not None and (event.retries or 0) <= follower.retries:
             return follower
         if follower is not None:
+            follower.overtaken = attempt.overtaken + 1
             self._end(attempt, Outcome.RETRIED)
             return self._follow(follower, event)
         follower = self._attempt(event)

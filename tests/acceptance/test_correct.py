@@ -95,6 +95,8 @@ def test_every_version_and_pool_is_understood(
     page.wait_until_ready()
     python = interpreter(version) if version else sys.executable
     worker = celery_worker(redis_server.url, "--heartbeat-interval", "1", pool=pool, python=python)
+    # A retry that a thread publishes may end before its `task-sent` comes: the queue is that of the worker then.
+    page.wait_for(lambda samples: samples.value("celery_worker_consumes", worker=worker.node, queue="celery") == 1)
 
     for task in ("add", "fail", "give_up", "reject_once", "replace", "say", "nobody_knows"):
         worker.send(task, *((1, 2) if task == "add" else ()))

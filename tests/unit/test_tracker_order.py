@@ -47,6 +47,10 @@ ORDERS = [
     ("s r st r1 st ok rt s1", "succeeded retried"),
     ("s r st s1 r1 st f rt", "failed retried"),
     ("s r st s1 r1 st rt s2 r2 st rt f", "retried retried failed"),
+    ("s r st s1 r1 st s2 r2 rt rt st ok", "retried retried succeeded"),
+    ("s r st s1 r1 st r2 s2 rt st rt ok", "retried retried succeeded"),
+    ("s r st s1 r1 st s2 r2 st rt rt ok", "retried retried succeeded"),
+    ("s r st s1 r1 st s2 r2 rt s3 r3 rt st rt st ok", "retried retried retried succeeded"),
     ("s r st rq r st ok", "rejected succeeded"),
     ("s r st rj f r st ok", "rejected succeeded"),
     ("s r st rq f r st ok", "rejected succeeded"),
@@ -258,3 +262,13 @@ def test_a_retry_whose_end_was_lost_is_told_when_the_worker_is_idle() -> None:
 
     assert world.outcomes == ["succeeded", "retried"]
     assert len(world.tracker) == 1
+
+
+def test_of_three_attempts_at_once_one_whose_end_was_lost_is_told_when_the_worker_is_idle() -> None:
+    """Word of one of two retries is taken for that of the first, whichever it was of."""
+    world = World().play("s r st s1 r1 st s2 r2 rt st ok").beat(active=0)
+    world.clock.advance(2.0)
+
+    world.beat(active=0)
+
+    assert sorted(world.outcomes) == ["retried", "retried", "succeeded"]
