@@ -25,6 +25,17 @@ def screen() -> Iterator[tuple[int, TextIO]]:
         yield outer, stream
 
 
+def shown(screen: tuple[int, TextIO]) -> str:
+    """All that was written since the last look: a terminal hands it on in pieces, so a mark tells the last."""
+    outer, stream = screen
+    stream.write("\x04")
+    stream.flush()
+    text = b""
+    while not text.endswith(b"\x04"):
+        text += os.read(outer, 65536)
+    return text.decode().removesuffix("\x04")
+
+
 def test_elsewhere_than_on_a_terminal_a_line_comes_each_five_seconds() -> None:
     """A log is not flooded with a table a second."""
     out = io.StringIO()
@@ -48,13 +59,12 @@ def test_the_end_is_a_table_everywhere() -> None:
 
 def test_on_a_terminal_the_table_is_written_over_the_last_one(screen: tuple[int, TextIO]) -> None:
     """The second drawing goes back to where the first began, and is cut to the screen."""
-    outer, stream = screen
-    terminal = Terminal(stream)
+    terminal = Terminal(screen[1])
 
     terminal.show(SUMMARY, 1.0)
-    first = os.read(outer, 65536).decode()
+    first = shown(screen)
     terminal.show(SUMMARY, 2.0)
-    second = os.read(outer, 65536).decode()
+    second = shown(screen)
 
     assert first.count("\n") == 11
     assert second.startswith("\x1b[11F2 s")
@@ -63,13 +73,12 @@ def test_on_a_terminal_the_table_is_written_over_the_last_one(screen: tuple[int,
 
 def test_the_end_is_not_cut_on_a_small_terminal(screen: tuple[int, TextIO]) -> None:
     """Its last line says whether all tasks are accounted for."""
-    outer, stream = screen
-    terminal = Terminal(stream)
+    terminal = Terminal(screen[1])
 
     terminal.show(SUMMARY, 1.0)
-    os.read(outer, 65536)
+    shown(screen)
     terminal.finish(SUMMARY, 2.0)
-    end = os.read(outer, 65536).decode()
+    end = shown(screen)
 
     assert end.startswith("\x1b[11Fafter 2 s")
     assert all(line in end for line in table(SUMMARY))
