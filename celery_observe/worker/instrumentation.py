@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from celery import bootsteps, signals
+from celery import Task, bootsteps, signals
 from celery.concurrency import get_implementation
 
 from celery_observe.broker import socket_path
@@ -118,15 +118,24 @@ def _prepare(sender: Any, **_: Any) -> None:
     pool = get_implementation(sender.pool_cls).__module__.rpartition(".")[2]
     tracing.prepare(apart=pool == "prefork", green=resident.is_green())
     executions.meter.clock = _CPU_CLOCKS.get(pool) if settings.resource else None
-    if pool == "prefork" and tracing.spans is None and not logs.lines.on and not labeller.is_wanted:
+    app = sender.app
+    if pool == "prefork" and _only_measures(app):
         _leave_out(executions.begin, executions.end)
-        app = sender.app
         signals.worker_process_init.connect(told(lambda **_: tracer.surround(app)), weak=False)
     guest = resident.Resident(sender, settings, _children)
     guest.prepare()
     sender.app.steps["worker"].add(_step_for(guest))
     sender.app.steps["consumer"].add(guest.pulse.step())
     signals.worker_shutdown.connect(told(lambda **_: guest.stop()), weak=False)
+
+
+def _only_measures(app: Any) -> bool:
+    """Tell whether all that is to be done at an attempt can be done around its tracer.
+
+    A task with a strategy of its own, such as celery-batches', may be executed without one.
+    """
+    amid = tracing.spans is not None or logs.lines.on or labeller.is_wanted
+    return not amid and all(task.Strategy == Task.Strategy for task in app.tasks.values())
 
 
 def _leave_out(*calls: Callable[..., None]) -> None:

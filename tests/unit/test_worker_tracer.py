@@ -15,7 +15,7 @@ from celery.exceptions import Ignore, Reject
 from celery_observe.cause import Failure
 from celery_observe.fact import Cause, Outcome
 from celery_observe.report import AnyReport, Execution, Progress
-from celery_observe.worker import consumer, executions, progress
+from celery_observe.worker import consumer, executions, instrumentation, progress
 from celery_observe.worker.executions import surrounded
 from celery_observe.worker.headers import PUBLISHED, RECEIVED
 from celery_observe.worker.interruption import interruption
@@ -236,3 +236,13 @@ def test_all_tasks_of_a_child_are_surrounded(app: Celery, sent: list[AnyReport])
 
     task.__trace__("id", (), {}, {"id": "id", "delivery_info": {}})
     assert [each.uuid for each in sent if isinstance(each, Execution)] == ["id"]
+
+
+def test_a_task_with_a_strategy_of_its_own_needs_the_signals(app: Celery) -> None:
+    """Such as celery-batches', which executes without a tracer and sends them itself."""
+    app.task(succeed, name="succeed", bind=True, shared=False)
+    assert instrumentation._only_measures(app)  # noqa: SLF001 - what a worker asks when it starts
+
+    app.task(ignore, name="ignore", bind=True, shared=False, Strategy=lambda *_: None)
+
+    assert not instrumentation._only_measures(app)  # noqa: SLF001 - likewise
