@@ -82,9 +82,7 @@ def handler(call: Callable[..., None], *, amid_task: bool = False) -> Callable[.
             if not switch[0]:
                 call(*pick(named))
         except SoftTimeLimitExceeded:
-            _confess()
-            if amid_task:
-                interruption.repeat()
+            _be_struck(amid_task=amid_task)
         except Exception:
             _confess()
 
@@ -100,9 +98,7 @@ def beside(*, amid_task: bool = False) -> Callable[[Callable[P, R]], Callable[P,
             try:
                 return call(*args, **named)
             except SoftTimeLimitExceeded:
-                _confess()
-                if amid_task:
-                    interruption.repeat()
+                _be_struck(amid_task=amid_task)
             except Exception:
                 _confess()
             return None
@@ -122,6 +118,13 @@ def _picker(call: Callable[..., None]) -> Callable[[dict[str, Any]], tuple[Any, 
     if len(names) == 1 and not defaults:
         return lambda named: (named[names[0]],)
     return lambda named: tuple([named[name] if name in named else defaults[name] for name in names])
+
+
+def _be_struck(*, amid_task: bool) -> None:
+    """Count a soft time limit that has struck amid code of ours, and send it on if the task still goes on."""
+    _confess()
+    if amid_task:
+        interruption.repeat()
 
 
 def _confess() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -238,11 +239,15 @@ def test_all_tasks_of_a_child_are_surrounded(app: Celery, sent: list[AnyReport])
     assert [each.uuid for each in sent if isinstance(each, Execution)] == ["id"]
 
 
-def test_a_task_with_a_strategy_of_its_own_needs_the_signals(app: Celery) -> None:
-    """Such as celery-batches', which executes without a tracer and sends them itself."""
+def test_a_worker_with_more_to_do_amid_a_task_keeps_the_signals(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task of celery-batches has no tracer; the span of others, whose trace exemplars name, is over by then."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)
     app.task(succeed, name="succeed", bind=True, shared=False)
     assert instrumentation._only_measures(app)  # noqa: SLF001 - what a worker asks when it starts
 
-    app.task(ignore, name="ignore", bind=True, shared=False, Strategy=lambda *_: None)
+    with monkeypatch.context() as imported:
+        imported.setitem(sys.modules, "opentelemetry.trace", sys)
+        assert not instrumentation._only_measures(app)  # noqa: SLF001 - likewise
 
+    app.task(ignore, name="ignore", bind=True, shared=False, Strategy=lambda *_: None)
     assert not instrumentation._only_measures(app)  # noqa: SLF001 - likewise
