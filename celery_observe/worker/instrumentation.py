@@ -133,10 +133,11 @@ def _prepare(sender: Any, **_: Any) -> None:
 def _only_measures(app: Any) -> bool:
     """Tell whether all that is to be done at an attempt can be done around its tracer.
 
-    A task with a strategy of its own, such as celery-batches', may be executed without one. A span that others make,
-    whose trace we name, has ended by then.
+    A task with a strategy of its own, such as celery-batches', may be executed without one. The span that
+    OpenTelemetry's instrumentation makes, whose trace we name, has ended by then.
     """
-    amid = "opentelemetry.trace" in sys.modules or logs.lines.on or labeller.is_wanted
+    others = "opentelemetry.instrumentation.celery" in sys.modules
+    amid = others or tracing.spans is not None or logs.lines.on or labeller.is_wanted
     return not amid and all(task.Strategy == Task.Strategy for task in app.tasks.values())
 
 

@@ -241,12 +241,12 @@ def test_all_tasks_of_a_child_are_surrounded(app: Celery, sent: list[AnyReport])
 
 def test_a_worker_with_more_to_do_amid_a_task_keeps_the_signals(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task of celery-batches has no tracer; the span of others, whose trace exemplars name, is over by then."""
-    monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)
+    monkeypatch.delitem(sys.modules, "opentelemetry.instrumentation.celery", raising=False)
     app.task(succeed, name="succeed", bind=True, shared=False)
     assert instrumentation._only_measures(app)  # noqa: SLF001 - what a worker asks when it starts
 
     with monkeypatch.context() as imported:
-        imported.setitem(sys.modules, "opentelemetry.trace", sys)
+        imported.setitem(sys.modules, "opentelemetry.instrumentation.celery", sys)
         assert not instrumentation._only_measures(app)  # noqa: SLF001 - likewise
 
     app.task(ignore, name="ignore", bind=True, shared=False, Strategy=lambda *_: None)
