@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 ARGS   ?=
 # How many test processes: most of them wait for servers most of the time.
-JOBS   ?= 4
+JOBS   ?= 5
 
 # Directories too: their time changes when a file is deleted.
 SOURCES := pyproject.toml $(wildcard README.md) LICENSE $(shell find celery_observe alerts -name __pycache__ -prune -o -print)

@@ -85,7 +85,7 @@ def _request() -> dict[str, Any]:
         "delivery_info": {"exchange": "", "routing_key": "celery", "priority": 0, "redelivered": False},
         "hostname": "worker@host",
         "is_eager": False,
-        "celery_observe_published": now - 0.1,
+        "celery_observe_published": round(1e6 * (now - 0.1)),
         "celery_observe_received": now - 0.05,
         "traceparent": TRACEPARENT,
     }

@@ -18,6 +18,7 @@ from functools import cache
 import redis
 from celery import Celery
 from kombu.utils.imports import symbol_by_name
+from marks import mark
 
 CPUCLOCK_PROCESS = 2  # of another process: see clock_getcpuclockid(3)
 
@@ -46,6 +47,8 @@ def tell() -> None:
 
 if os.environ["MEASURE"]:
     symbol_by_name(os.environ["MEASURE"])()
+if "MARKS" in os.environ:
+    mark(app)
 
 
 def publish(slices: Iterable[int]) -> None:

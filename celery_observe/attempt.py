@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from operator import sub
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,6 +11,8 @@ import msgspec
 from celery_observe.fact import AttemptId, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from celery_observe.fact import Cause, TaskFact
 
 _DELIVERED_AGAIN = frozenset({Outcome.REJECTED, Outcome.CANCELLED, Outcome.VANISHED})
@@ -133,6 +136,15 @@ def between_hosts(start: float | None, end: float | None) -> float | None:
     if seconds < 0.0:
         return 0.0 if seconds >= -_CLOCK_TOLERANCE else None
     return seconds if seconds < _LONGEST else None
+
+
+def each_between_hosts(starts: Sequence[float | None], ends: Sequence[float | None]) -> Sequence[float | None]:
+    """Return the seconds from each start to the end that goes with it, as ``between_hosts`` does."""
+    if None not in starts and None not in ends:
+        seconds: list[float] = list(map(sub, ends, starts))
+        if min(seconds) >= 0.0 and max(seconds) < _LONGEST:
+            return seconds
+    return list(map(between_hosts, starts, ends))
 
 
 def waited(since: float | None, eta: float | None, started: float | None) -> float | None:

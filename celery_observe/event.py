@@ -44,6 +44,8 @@ class Malformed(enum.StrEnum):
     """The body is not UTF-8."""
     NOT_JSON = "not_json"
     """The body is not JSON, or is cut short."""
+    NOT_MESSAGEPACK = "not_messagepack"
+    """A report of an instrumented process is not MessagePack, or is cut short."""
     MISSING_FIELD = "missing_field"
     """An event lacks its type, its time, or the task id that its type calls for."""
     WRONG_TYPE = "wrong_type"

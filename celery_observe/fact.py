@@ -7,7 +7,9 @@ the label it becomes. Times are Unix seconds, durations seconds; a duration that
 from __future__ import annotations
 
 import enum
-from typing import Annotated, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 
@@ -109,6 +111,22 @@ class Departure(enum.StrEnum):
 
 class Fact(msgspec.Struct, gc=False):
     """The root of all facts."""
+
+
+F = TypeVar("F", bound=Fact)
+
+Each = Mapping[str, Sequence[float | None]]
+"""What facts that are alike differ in: by attribute, that of each."""
+
+
+def alike(fact: F, times: int, each: Each) -> Iterator[F]:
+    """Yield a fact so many times, differing in what is given."""
+    if not each:
+        return repeat(fact, times)
+    return (
+        msgspec.structs.replace(fact, **dict(zip(each, values, strict=True)))
+        for values in zip(*each.values(), strict=True)
+    )
 
 
 class EventMalformed(Fact):

@@ -28,7 +28,7 @@ from celery_observe.fact import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from celery_observe.event import Event, Overheard
 
@@ -89,6 +89,14 @@ class Ledger(msgspec.Struct):
             self.seen += 1
         elif timestamp > self.opened:
             self.seen_before += 1
+
+    def start_all(self, timestamps: Sequence[float]) -> None:
+        """Count so many task-started."""
+        if min(timestamps) > self.timestamp:
+            self.ahead += len(timestamps)
+            return
+        for timestamp in timestamps:
+            self.start(timestamp)
 
     @property
     def missing(self) -> int:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from celery_observe.event import Event, Overheard
     from celery_observe.fleet import Worker
-    from celery_observe.recorder import Recorder, Series
+    from celery_observe.recorder import Recorder
     from celery_observe.report import Progress
+    from celery_observe.series import Series
     from celery_observe.tracker import Running
     from celery_observe.workflow import Workflows
 

@@ -3,7 +3,8 @@
 The counterpart of the tracker for workers that tell all of an attempt at once: nothing has to be joined, and no end
 has to be guessed. Two things remain. An attempt may be reported twice, by the child that executed it and by the main
 process that killed it: the first report is believed, and another delivery of the message is told from it by the time
-of its receipt. And what runs for long is known from listings until its end is reported.
+of its receipt. And what runs for long is known from listings until its end is reported. Most attempts need none of
+this, and are told together (``successes``).
 
 Pure: the clock is an argument. Bounded: the last ends are remembered, at most ``max_tasks`` and at least half as many,
 and a worker runs what its pool holds.
@@ -11,18 +12,17 @@ and a worker runs what its pool holds.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from celery_observe.attempt import between_hosts, on_one_host, unix_time, waited
 from celery_observe.beat import Beats, EntrySucceeded, ailments
 from celery_observe.cause import UNKNOWN
-from celery_observe.event import Event
+from celery_observe.ends import End, Ends
 from celery_observe.fact import (
     Blocked,
     Cause,
-    ChildrenExited,
     DuplicateExecution,
     DuplicateOutcome,
     Ended,
@@ -40,10 +40,8 @@ from celery_observe.fact import (
     Redelivered,
     ReportsLost,
     Started,
-    TaskLimited,
     Used,
-    WorkerReported,
-    WorkerStopped,
+    alike,
 )
 from celery_observe.progress import seconds_blocked, seconds_by_state
 from celery_observe.report import (
@@ -65,13 +63,18 @@ from celery_observe.report import (
     Refusal,
     Running,
     Sent,
+    Success,
+    whole,
 )
 from celery_observe.steps import Steps
+from celery_observe.successes import Successes, least_start
 from celery_observe.tracker import Running as Executing
+from celery_observe.worker_beats import WorkerBeats, heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping
 
+    from celery_observe.fact import Each
     from celery_observe.fleet import Fleet, Instant, Worker
 
 _UNMISSED = 2
@@ -81,16 +84,15 @@ _PASSED_ON = frozenset({Outcome.IGNORED, Outcome.REPLACED})
 """Ends after which another task may go on under the same id and number of retries."""
 _NOT_FINAL = _PASSED_ON | {Outcome.RETRIED, Outcome.CANCELLED}
 
-_Key = tuple[str, int]
-"""A task's id and number of retries."""
+_TAGS: dict[type, str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(AnyReport)}
+"""What each kind of report is called."""
+
+_Key = str | tuple[str, int]
+"""A task's id, and the number of its retries if there were any: ids alone are compared faster."""
 
 
-class _End(NamedTuple):
-    """Which delivery of an attempt's message ended, when, and whether the message went back to the queue."""
-
-    received: float | None
-    at: float
-    requeued: bool
+def _key_of(attempt: Execution | Running) -> _Key:
+    return (attempt.uuid, attempt.retries) if attempt.retries else attempt.uuid
 
 
 class _Executing:
@@ -115,9 +117,10 @@ class Condition(NamedTuple):
 
 
 class Journal:
-    """Takes reports in and hands facts to ``emit``.
+    """Takes reports in and hands facts to ``emit``, those that are alike to ``emit_alike`` if given.
 
-    ``label_of`` maps a task's name to that it is counted under; ``divide`` is told each end with its users' labels.
+    ``label_of`` maps a task's name to that it is counted under; ``divide``, if given, is told each end with its users'
+    labels.
     ``followed`` are the ids of the first tasks of workflows that are known.
     """
 
@@ -126,34 +129,34 @@ class Journal:
         emit: Callable[[Fact], None],
         fleet: Fleet,
         *,
+        emit_alike: Callable[[Fact, int, Each], None] | None = None,
         label_of: Callable[[str], str] = lambda name: name,
-        divide: Callable[[Ended, Mapping[str, str] | None], None] = lambda _end, _labels: None,
+        divide: Callable[[Ended, Mapping[str, str] | None], None] | None = None,
         followed: Container[str] = frozenset(),
         max_tasks: int = 40_000,
     ) -> None:
         self._emit = emit
+        self._emit_alike = emit_alike or _one_by_one(emit)
         self._fleet = fleet
         self._label_of = label_of
         self._divide = divide
-        self._max_tasks = max_tasks
         self._executing: dict[_Key, _Executing] = {}
         self._listed: dict[str, dict[_Key, Running]] = {}
-        # Two dictionaries, of which the older is forgotten as a whole: to delete the first key of one, again and again,
-        # has Python look past all that were deleted before it.
-        self._ended: dict[_Key, _End] = {}
-        self._ended_before: dict[_Key, _End] = {}
-        self._limited: dict[str, set[str]] = {}
-        self._stopped: set[str] = set()
+        self._ends: Ends[_Key] = Ends(max_tasks // 2)
+        self._is_followed = followed.__contains__  # which costs half as much as `in`
+        self._successes = Successes(emit, self._emit_alike, fleet, label_of)
+        self._workers = WorkerBeats(emit, label_of)
         self.conditions: dict[str, Condition] = {}
         """Of each worker and beat that is there, or should be."""
         self.event_counts: Counter[str] = Counter()
         """Reports handled by type; whoever collects them clears it."""
         self._beats = Beats(emit)
         self._steps = Steps(emit, label_of, followed)
-        handlers: dict[type[AnyReport], Callable[[Any, Instant], None]] = {
+        self._handlers: dict[type[AnyReport], Callable[[Any, Instant], None]] = {
             Reception: self._received,
             Placement: lambda report, _at: self._steps.placed(report),
             ChordFailure: lambda report, _at: self._steps.broken(report),
+            Success: lambda report, at: self._executed(whole(report), at),
             Execution: self._executed,
             Progress: self._progressed,
             Labelling: self._labelled,
@@ -167,17 +170,22 @@ class Journal:
             Refusal: self._refused,
             Loss: self._lost,
         }
-        self._handlers = {kind: (str(kind.__struct_config__.tag), handler) for kind, handler in handlers.items()}
 
     def __len__(self) -> int:
         """Return how many attempts are kept, ended ones included."""
-        return len(self._executing) + len(self._ended) + len(self._ended_before)
+        return len(self._executing) + len(self._ends)
 
-    def handle(self, report: AnyReport, at: Instant) -> None:
-        """Take in one report that was read at this instant."""
-        kind, handler = self._handlers[type(report)]
-        self.event_counts[kind] += 1
-        handler(report, at)
+    def handle(self, reports: list[AnyReport], at: Instant) -> None:
+        """Take in reports that were read at this instant."""
+        for kind, count in Counter(map(type, reports)).items():
+            self.event_counts[_TAGS[kind]] += count
+        for kind, run in groupby(reports, type):
+            if kind is Success and self._divide is None:
+                self._succeeded(cast("list[Success]", [*run]), at)
+            else:
+                handle = self._handlers[kind]
+                for report in run:
+                    handle(report, at)
 
     def tick(self, at: Instant) -> None:
         """Give up on workers that are gone, and on what ran there; and on beats."""
@@ -186,7 +194,6 @@ class Journal:
         for worker in self._fleet.silent(at):
             self._vanish(worker.name)
             self.conditions.pop(worker.name, None)
-            self._stopped.discard(worker.name)
             self._fleet.forget(worker)
 
     def running(self) -> dict[tuple[str, str], Executing]:
@@ -221,8 +228,7 @@ class Journal:
     def _received(self, report: Reception, _at: Instant) -> None:
         for each in report.arrivals:
             for fact in self._facts_of(each, report.hostname):
-                for _ in range(each.count):
-                    self._emit(fact)
+                self._emit_alike(fact, each.count, {})
 
     def _facts_of(self, arrival: Arrival, worker: str) -> Iterator[Fact]:
         task, queue = self._label_of(arrival.name), arrival.queue or UNKNOWN
@@ -232,51 +238,75 @@ class Journal:
         if arrival.priority is not None:
             yield Prioritised(queue, str(arrival.priority))
 
+    def _succeeded(self, reports: list[Success], at: Instant) -> None:
+        """Tell of attempts together; but for those, found by halving, of which something is known already."""
+        if self._are_new(reports):
+            self._ends.remember_all(
+                [(each.uuid, End(each.received, each.timestamp, requeued=False)) for each in reports]
+            )
+            self._successes.tell(reports, at)
+        elif len(reports) == 1:
+            self._executed(whole(reports[0]), at)
+        else:
+            middle = len(reports) // 2
+            self._succeeded(reports[:middle], at)
+            self._succeeded(reports[middle:], at)
+
+    def _are_new(self, reports: list[Success]) -> bool:
+        uuids = {each.uuid for each in reports}
+        known = self._ends.knows_any(uuids) or not self._executing.keys().isdisjoint(uuids)
+        return len(uuids) == len(reports) and not (known or any(map(self._is_followed, uuids)))
+
     def _executed(self, report: Execution, at: Instant) -> None:
-        key = report.uuid, report.retries
-        before = self._end_of(key)
+        task, queue = self._label_of(report.name), report.queue or UNKNOWN
+        key = (report.uuid, report.retries) if report.retries else report.uuid
+        before = self._ends.get(key)
         told = before is not None and report.received == before.received
-        executing = self._executing.pop(key, None)
+        executing = self._executing.pop(key, None) if self._executing else None
         if executing is None and not told:
-            self._begin(report, at, report.hostname)
+            self._begin(report, task, queue, report.hostname, at)
         if before is not None and (told or self._is_duplicate(report, before)):
-            self._emit(DuplicateOutcome(self._label_of(report.name)))
+            self._emit(DuplicateOutcome(task))
             return
         if report.outcome not in _PASSED_ON:
-            self._remember(key, _End(report.received, report.timestamp, report.requeued))
+            self._ends.remember(key, End(report.received, report.timestamp, report.requeued))
         self._steps.executed(report)
-        self._tell_of_itself(self._end(report), report, executing)
+        end = self._end(report, task, queue)
+        if executing is not None or report.states is not None or report.blocked is not None:
+            self._tell_of_itself(end, report, executing)
+        if self._divide is not None:
+            self._divide(end, report.labels or (executing.labels if executing is not None else None))
 
-    def _is_duplicate(self, report: Execution, before: _End) -> bool:
+    def _is_duplicate(self, report: Execution, before: End) -> bool:
         """Count a second execution as such, and say whether it began before the first had ended."""
         if before.requeued or report.outcome in _PASSED_ON:
             return False
         self._emit(DuplicateExecution(self._label_of(report.name), report.queue or UNKNOWN, report.hostname))
         return (report.started or report.timestamp) <= before.at
 
-    def _begin(self, attempt: Execution | Running, at: Instant, worker: str) -> None:
+    def _begin(self, attempt: Execution | Running, task: str, queue: str, worker: str, at: Instant) -> None:
         """Count the start of an attempt, and its waits."""
-        if attempt.started is None:
-            return
         started = attempt.started
+        if started is None:
+            return
         ledger = self._fleet.meet(worker, at).ledger
-        # What the main process had accepted before its first beat was told or listed by then: this it accepted later,
-        # though the child may have started it before.
-        ledger.start(started if started > ledger.opened else math.nextafter(ledger.opened, math.inf))
-        eta = unix_time(attempt.eta) if attempt.eta else None
-        waits = waited(attempt.received, eta, started), waited(attempt.published, eta, started)
-        self._emit(Started(self._label_of(attempt.name), attempt.queue or UNKNOWN, worker, *waits))
+        ledger.start(max(started, least_start(ledger)))
+        if attempt.eta:
+            eta = unix_time(attempt.eta)
+            worker_wait, queue_wait = waited(attempt.received, eta, started), waited(attempt.published, eta, started)
+        else:
+            worker_wait = between_hosts(attempt.received, started)
+            queue_wait = between_hosts(attempt.published, started)
+        self._emit(Started(task, queue, worker, worker_wait, queue_wait))
 
-    def _end(self, report: Execution) -> Ended:
-        task, queue, worker = self._label_of(report.name), report.queue or UNKNOWN, report.hostname
-        runtime = report.runtime
+    def _end(self, report: Execution, task: str, queue: str) -> Ended:
+        worker, outcome, runtime, total = report.hostname, report.outcome, report.runtime, None
         if runtime is None:
             runtime = on_one_host(report.started, report.timestamp)
-        total = None
-        if report.outcome not in _NOT_FINAL and not report.requeued:
+        if outcome not in _NOT_FINAL and not report.requeued:
             first = report.first_published if report.retries else report.published
             total = between_hosts(first, report.timestamp)
-        end = Ended(task, queue, worker, report.outcome, runtime, total, report.trace_id)
+        end = Ended(task, queue, worker, outcome, runtime, total, report.trace_id)
         self._emit(end)
         if report.entry is not None:
             self._emit(EntrySucceeded(report.entry, report.timestamp))
@@ -288,14 +318,13 @@ class Journal:
         return end
 
     def _tell_of_itself(self, end: Ended, report: Execution, executing: _Executing | None) -> None:
-        """Tell what the attempt, or else its user's callable, has said: at its end, or before it was killed."""
+        """Tell what the attempt has said: at its end, or before it was killed."""
         told = executing.progress if executing is not None else None
         for state, seconds in seconds_by_state(report, told).items():
             self._emit(InState(end.task, end.queue, end.worker, state, seconds))
         blocked = seconds_blocked(report, told)
         if blocked is not None:
             self._emit(Blocked(end.task, end.queue, end.worker, blocked))
-        self._divide(end, report.labels or (executing.labels if executing is not None else None))
 
     def _progressed(self, report: Progress, at: Instant) -> None:
         executing = self._meet(report.attempt, at, report.hostname)
@@ -310,29 +339,21 @@ class Journal:
 
     def _meet(self, attempt: Running, at: Instant, worker: str) -> _Executing | None:
         """Return an attempt that executes, begun if it was not known yet; None if it has ended."""
-        key = attempt.uuid, attempt.retries
+        key = _key_of(attempt)
         if key not in self._executing and not self._has_ended(key, attempt):
             self._executing[key] = _Executing(attempt, worker)
             self._steps.started(attempt, worker)
-            self._begin(attempt, at, worker)
+            self._begin(attempt, self._label_of(attempt.name), attempt.queue or UNKNOWN, worker, at)
         return self._executing.get(key)
-
-    def _remember(self, key: _Key, end: _End) -> None:
-        if len(self._ended) >= self._max_tasks // 2:
-            self._ended_before, self._ended = self._ended, {}
-        self._ended[key] = end
-
-    def _end_of(self, key: _Key) -> _End | None:
-        return self._ended.get(key) or self._ended_before.get(key)
 
     # -- workers
 
     def _running(self, report: Listing, _at: Instant) -> None:
         listed = self._listed.setdefault(report.hostname, {})
-        listed.update({(each.uuid, each.retries): each for each in report.running})
+        listed.update({_key_of(each): each for each in report.running})
 
     def _beat(self, report: Beat, at: Instant) -> None:
-        event = _heartbeat(report)
+        event = heartbeat(report)
         worker = self._fleet.hear(event, at)
         if self._fleet.is_new_instance(worker, event, at):
             self._vanish(worker.name)
@@ -342,7 +363,7 @@ class Journal:
         overtaken = min(worker.ledger.ahead, report.slots or 0)
         self._compare(worker, report, at)
         self._fleet.beat(worker, event, at, overtaken)
-        self._tell(report)
+        self._workers.tell(report)
         if report.leaving:
             del self.conditions[worker.name]
             self._vanish(worker.name)
@@ -362,53 +383,26 @@ class Journal:
 
     def _has_ended(self, key: _Key, attempt: Running) -> bool:
         """Say whether a listing was overtaken by the end of what it names."""
-        end = self._end_of(key)
+        end = self._ends.get(key)
         return end is not None and end.received == attempt.received
-
-    def _tell(self, report: Beat) -> None:
-        worker = report.hostname
-        if report.stopped_by and worker not in self._stopped:
-            self._emit(WorkerStopped(worker, report.stopped_by))
-        (self._stopped.add if report.stopped_by else self._stopped.discard)(worker)
-        self._emit(
-            WorkerReported(
-                worker,
-                report.reserved,
-                report.scheduled,
-                report.prefetch,
-                report.slots,
-                int(report.connected),
-                report.restarts,
-                report.spawned,
-                report.memory,
-                report.children_memory,
-            )
-        )
-        limited = {limit.name for limit in report.limits}
-        for limit in report.limits:
-            self._emit(TaskLimited(worker, self._label_of(limit.name), limit.rate, limit.waiting))
-        for name in self._limited.get(worker, set()) - limited:
-            self._emit(TaskLimited(worker, self._label_of(name), math.inf, 0))
-        self._limited[worker] = limited
-        for reason, count in report.exits.items():
-            self._emit(ChildrenExited(worker, reason, count))
 
     def _vanish(self, worker: str) -> None:
         """End what a worker executed that is gone."""
         for key in [key for key, each in self._executing.items() if each.worker == worker]:
             self._vanish_one(key)
         self._listed.pop(worker, None)
-        self._limited.pop(worker, None)
+        self._workers.forget(worker)
 
     def _vanish_one(self, key: _Key) -> None:
         each = self._executing.pop(key)
         attempt = each.attempt
-        self._remember(key, _End(attempt.received, attempt.started, requeued=True))
+        self._ends.remember(key, End(attempt.received, attempt.started, requeued=True))
         self._steps.started(attempt, each.worker, vanished=True)
         task, queue = self._label_of(attempt.name), attempt.queue or UNKNOWN
         end = Ended(task, queue, each.worker, Outcome.VANISHED, None)
         self._emit(end)
-        self._divide(end, each.labels)
+        if self._divide is not None:
+            self._divide(end, each.labels)
 
     def _clock(self, report: Clock, at: Instant) -> None:
         self._beats.hear(report, at.monotonic)
@@ -424,15 +418,9 @@ class Journal:
         self._emit(ReportsLost(report.hostname, report.dropped, report.errors))
 
 
-def _heartbeat(beat: Beat) -> Event:
-    return Event(
-        type="worker-heartbeat",
-        timestamp=beat.timestamp,
-        hostname=beat.hostname,
-        pid=beat.pid,
-        freq=1.0,
-        active=beat.active,
-        processed=beat.processed,
-        loadavg=beat.loadavg or None,
-        sw_ver=beat.version or None,
-    )
+def _one_by_one(emit: Callable[[Fact], None]) -> Callable[[Fact, int, Each], None]:
+    def emit_alike(fact: Fact, times: int, each: Each) -> None:
+        for one in alike(fact, times, each):
+            emit(one)
+
+    return emit_alike

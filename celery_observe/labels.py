@@ -14,7 +14,7 @@ import msgspec
 from celery_observe.cause import UNKNOWN
 from celery_observe.fact import Labelled, LabelOverflowed
 from celery_observe.metrics import CATALOGUE
-from celery_observe.recorder import OTHER
+from celery_observe.series import OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,7 +17,7 @@ from celery_observe.journal import Condition, Journal
 from celery_observe.labels import UserLabels
 from celery_observe.metrics import observer
 from celery_observe.names import label_rules
-from celery_observe.report import AnyReport, decode
+from celery_observe.report import AnyReport, decode_all
 from celery_observe.workflow import Workflows
 
 if TYPE_CHECKING:
@@ -62,12 +62,14 @@ class Listener(threading.Thread):
         recorder.also(Step, self.workflows.follow)
         recorder.also(Polled, self.workflows.poll)
         recorder.also(ChordBroken, self.workflows.breaks)
+        labels = UserLabels(recorder.record, settings.label_names, settings.label_values)
         self._journal = Journal(
             recorder.record,
             self._fleet,
+            emit_alike=recorder.record_alike,
             followed=self.workflows,
             label_of=label_rules(settings.task_allow, settings.task_deny, settings.task_rename),
-            divide=UserLabels(recorder.record, settings.label_names, settings.label_values).divide,
+            divide=labels.divide if settings.label_names else None,
             max_tasks=settings.max_tracked_tasks,
         )
         self._connected = False
@@ -157,13 +159,11 @@ class Listener(threading.Thread):
     def _take(self, bodies: list[bytes]) -> None:
         at = _now()
         self.recorder.now = at.wall
-        newest = None
-        for body in bodies:
-            for newest in decode(body, self._malformed):
-                self._journal.handle(newest, at)
-        if newest is not None:
-            self._told = newest.timestamp
-            self._write_lag(newest, at)
+        reports = list(decode_all(bodies, self._malformed))
+        self._journal.handle(reports, at)
+        if reports:
+            self._told = reports[-1].timestamp
+            self._write_lag(reports[-1], at)
         if at.monotonic - self._ticked >= TICK:
             self._ticked = at.monotonic
             self._journal.tick(at)

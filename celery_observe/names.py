@@ -6,7 +6,7 @@ import re
 from fnmatch import translate
 from typing import TYPE_CHECKING, TypeVar
 
-from celery_observe.recorder import OTHER
+from celery_observe.series import OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from celery_observe.metrics.family import Family
-    from celery_observe.recorder import Exemplar, Histogram, Recorder
+    from celery_observe.recorder import Recorder
+    from celery_observe.series import Exemplar, Histogram
 
 _PLAIN_BELOW = 1e6
 """From here on Go writes numbers with an exponent."""

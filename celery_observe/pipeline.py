@@ -8,6 +8,7 @@ import threading
 import time
 from functools import partial
 from itertools import count
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -73,13 +74,14 @@ def _is_inside(family: Family) -> bool:
 
 def run(settings: Settings) -> int:
     """Observe until SIGTERM or SIGINT, and return the exit code. Raises ExpositionError, SettingsError."""
-    stop = threading.Event()
+    # Unlike an event, which waits for its own lock if the signal comes while it is about to wait.
+    told: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: told.put(number))
     pipeline = Pipeline(settings)
     pipeline.start()
     try:
-        stop.wait()
+        told.get()
     finally:
         pipeline.stop()
     return 0

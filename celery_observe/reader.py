@@ -27,7 +27,8 @@ from celery_observe.hooks.registry import detail_level
 from celery_observe.logs import log
 from celery_observe.metrics import CATALOGUE, observer, tasks
 from celery_observe.names import first_match, label_rules
-from celery_observe.recorder import OTHER, Labels, Recorder
+from celery_observe.recorder import Recorder
+from celery_observe.series import OTHER, Labels
 from celery_observe.shard import Shard
 from celery_observe.streams import stream_for
 from celery_observe.tracing.replay_sampling import Sampling

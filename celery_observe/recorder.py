@@ -1,174 +1,26 @@
-"""Fact → samples: applies the catalogue, keeps one child per label set, caps series, forgets workers.
-
-Samples are plain dictionaries, written by one thread and read by the one that renders them. A family holds at most
-``max_series`` label sets. Past that, counters and histograms count under ``__other__`` and gauges, of which a sum of
-strangers means nothing, are dropped; both are counted.
-"""
+"""Fact → samples: applies the catalogue, counts each fact in all families that want it, forgets workers."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
-from celery_observe.fact import Fact, WorkerForgotten
+from celery_observe.fact import Fact, WorkerForgotten, alike
 from celery_observe.metrics import CATALOGUE, observer
 from celery_observe.metrics.family import Family, Kind
+from celery_observe.series import Exemplar, Histogram, Labels, Series, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-OTHER = "__other__"
-"""The label value under which a full family counts."""
-_BOUNDED = frozenset(
-    {
-        *("outcome", "cause", "priority", "kind", "version", "pool", "reason", "plugin", "family", "stage"),
-        *("rule", "sink"),
-    }
-)
-"""Labels of few values, which we, Celery or the settings choose: a full family counts under these still."""
+    from celery_observe.fact import Each
 
-Labels = tuple[str, ...]
 F = TypeVar("F", bound=Fact)
 T = TypeVar("T")
-
-
-class Value:
-    """The value of one label set of a counter or gauge."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: float = 0) -> None:
-        self.value = value
-
-
-class Exemplar(NamedTuple):
-    """The last observation in a bucket of which there is a trace, in 32 hexadecimal digits; ``at`` in Unix seconds."""
-
-    trace_id: str
-    value: float
-    at: float
-
-
-class Histogram:
-    """Observations of one label set: how many fell below or at each bound but above the one before, and their sum."""
-
-    __slots__ = ("bounds", "counts", "exemplars", "total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-        self.exemplars: list[Exemplar | None] | None = None
-        """One of each bucket; None until there is any."""
-
-    def observe(self, value: float) -> None:
-        """Count one observation."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def exemplify(self, exemplar: Exemplar) -> None:
-        """Remember an observation in its bucket."""
-        if self.exemplars is None:
-            self.exemplars = [None] * len(self.counts)
-        self.exemplars[bisect_left(self.bounds, exemplar.value)] = exemplar
-
-
-class Series:
-    """The label sets of one family and their values."""
-
-    def __init__(self, family: Family, max_series: int, buckets_of: Callable[[str], tuple[float, ...] | None]) -> None:
-        self.family = family
-        self.children: dict[Labels, Value] = {}
-        self.histograms: dict[Labels, Histogram] = {}
-        self.overflowed = 0
-        """Samples that found the family full."""
-        self.max_series = max_series
-        self._buckets_of = buckets_of
-        self._task = family.labels.index("task") if "task" in family.labels else None
-
-    @property
-    def values(self) -> dict[Labels, float]:
-        """What a counter or gauge says now, by label set."""
-        return {labels: child.value for labels, child in self.children.copy().items()}
-
-    def child(self, labels: Labels) -> Value | None:
-        """Return where a label set counts: under ``__other__`` when the family is full, nowhere if it is a gauge."""
-        child = self.children.get(labels)
-        if child is None and (key := self._admit(labels, self.children)) is not None:
-            child = self.children.get(key)
-            if child is None:
-                child = self.children[key] = Value()
-        return child
-
-    def histogram(self, labels: Labels) -> Histogram:
-        """Return where a label set is observed: under ``__other__`` when the family is full."""
-        child = self.histograms.get(labels)
-        if child is None:
-            key = self._admit(labels, self.histograms) or labels
-            child = self.histograms.get(key)
-            if child is None:
-                child = self.histograms[key] = Histogram(self._bounds(key))
-        return child
-
-    def has_room(self, labels: Labels) -> bool:
-        """Say whether a label set is, or would be, observed under its own name."""
-        return labels in self.histograms or len(self.histograms) < self.max_series
-
-    def increase(self, labels: Labels, amount: float = 1) -> None:
-        """Add to a counter or gauge."""
-        child = self.child(labels)
-        if child is not None:
-            child.value += amount
-
-    def set(self, labels: Labels, value: float) -> None:
-        """Set a gauge, or a counter whose total is counted elsewhere."""
-        child = self.child(labels)
-        if child is not None:
-            child.value = value
-
-    def observe(self, labels: Labels, value: float) -> None:
-        """Count one observation of a histogram."""
-        self.histogram(labels).observe(value)
-
-    def replace(self, samples: Mapping[Labels, float]) -> None:
-        """Set the whole family at once, for one that no fact feeds: label sets that are not given are gone."""
-        self.overflowed += max(0, len(samples) - self.max_series)
-        self.children = {labels: Value(value) for labels, value in islice(samples.items(), self.max_series)}
-
-    def remove(self, label: str, value: str) -> None:
-        """Drop every label set in which this label has this value."""
-        if label not in self.family.labels:
-            return
-        if len(self.family.labels) == 1:
-            self.children.pop((value,), None)
-            self.histograms.pop((value,), None)
-            return
-        place = self.family.labels.index(label)
-        for labels in [labels for labels in self.children if labels[place] == value]:
-            del self.children[labels]
-        for labels in [labels for labels in self.histograms if labels[place] == value]:
-            del self.histograms[labels]
-
-    def _bounds(self, labels: Labels) -> tuple[float, ...]:
-        if not self.family.buckets_settable or self._task is None:
-            return self.family.buckets
-        return self._buckets_of(labels[self._task]) or self.family.buckets
-
-    def _admit(self, labels: Labels, children: Mapping[Labels, object]) -> Labels | None:
-        """Return the label set to record a new one under: itself while there is room; None to drop it."""
-        if len(children) < self.max_series:
-            return labels
-        self.overflowed += 1
-        if self.family.kind is Kind.GAUGE or self.family.cumulative:
-            return None
-        return tuple(
-            value if name in _BOUNDED else OTHER for name, value in zip(self.family.labels, labels, strict=True)
-        )
 
 
 class Recorder:
@@ -207,6 +59,11 @@ class Recorder:
                 rules.setdefault(family.zero_on, {}).setdefault(view, _Rule(view)).zero(series)
         self._rules = [rule for of_fact in rules.values() for rule in of_fact.values()]
         self._record = {fact: _compiled(tuple(of_fact.values())) for fact, of_fact in rules.items()}
+        self._record_alike = {
+            fact: record_alike
+            for fact, of_fact in rules.items()
+            if len(of_fact) == 1 and (record_alike := next(iter(of_fact.values())).compiled_for_many())
+        }
         self._record[WorkerForgotten] = self._forget
 
     def start_at_zero(self) -> None:
@@ -225,28 +82,39 @@ class Recorder:
         if record is not None:
             record(fact)
 
+    def record_alike(self, fact: Fact, times: int, each: Each) -> None:
+        """Count so many facts that are alike but for what is given of each; they have no trace."""
+        record_alike = self._record_alike.get(type(fact))
+        if record_alike is not None:
+            record_alike(fact, times, each)
+        else:
+            for one in alike(fact, times, each):
+                self.record(one)
+
     def also(self, kind: type[F], call: Callable[[F], None]) -> None:
         """Have facts of this kind handed to ``call`` too, once they are counted; others cost nothing more."""
         record, other = self._record.get(kind), cast("Callable[[Fact], None]", call)
         self._record[kind] = other if record is None else _in_turn((record, other))
+        self._record_alike.pop(kind, None)
 
     def exemplify(self) -> None:
         """Have buckets name traces from now on, of the facts that have one; without this they cost nothing."""
         for series in self.series.values():
             if series.family.exemplars and series.family.on is not None:
-                self.also(series.family.on, self._exemplifies(series))
+                self._record[series.family.on] = self._exemplifies(series, self._record[series.family.on])
 
-    def _exemplifies(self, series: Series) -> Callable[[Any], None]:
-        labels, value = _labels_of(_readings(series.family)), _reader(series.family.value or "")
+    def _exemplifies(self, series: Series, record: Callable[[Fact], None]) -> Callable[[Any], None]:
+        """Return what records a fact and then has its bucket name its trace, if it has one."""
+        labels, value = _all_of(_readings(series.family)), _reader(series.family.value or "")
 
-        def exemplify(fact: Any) -> None:
-            if fact.trace_id is None:
-                return
-            seconds, histogram = value(fact), series.histograms.get(labels(fact))
-            if seconds is not None and histogram is not None:
-                histogram.exemplify(Exemplar(fact.trace_id, seconds, self.now))
+        def record_and_exemplify(fact: Any) -> None:
+            record(fact)
+            if fact.trace_id is not None:
+                seconds, histogram = value(fact), series.histograms.get(labels(fact))
+                if seconds is not None and histogram is not None:
+                    histogram.exemplify(Exemplar(fact.trace_id, seconds, self.now))
 
-        return exemplify
+        return record_and_exemplify
 
     def record_all(self, facts: list[Fact]) -> None:
         """Count facts in their order, and empty the list."""
@@ -286,8 +154,8 @@ def _with_worker(family: Family) -> Family:
     return msgspec.structs.replace(family, labels=(*family.labels, "worker"))
 
 
-_Reading = str | Callable[[Any], str]
-"""How a label is read from a fact: the name of an attribute, or a function."""
+_Reading = str | Callable[[Any], Any]
+"""How something is read from a fact, such as a label: the name of an attribute, or a function."""
 
 
 class _View(NamedTuple):
@@ -349,7 +217,7 @@ class _Rule:
         """At most one counter, and histograms: the fast and common case."""
         if self._others or len(self._counters) > 1:
             return self._any_shape()
-        labels, bound, bind = _labels_of(self._view.readings), self.bound, self._bind
+        labels, bound, bind, begin = _all_of(self._view.readings), self.bound, self._bind, self._begin
         if not self._histograms:
 
             def count(fact: Fact) -> None:
@@ -359,32 +227,58 @@ class _Rule:
                     child.value += 1
 
             return count
-        observed = tuple(
-            (place, _reader(series.family.value or ""), series) for place, series in enumerate(self._histograms)
-        )
+        values = _all_of(tuple(series.family.value or "" for series in self._histograms))
 
         def count_and_observe(fact: Fact) -> None:
             key = labels(fact)
             children = bound.get(key) or bind(key)
             if children.counter is not None:
                 children.counter.value += 1
-            for place, value, series in observed:
-                seconds = value(fact)
+            histograms = children.histograms
+            for place, seconds in enumerate(values(fact)):
                 if seconds is not None:
-                    histogram = children.histograms[place]
-                    if histogram is None:
-                        histogram = children.histograms[place] = series.histogram(key)
+                    histogram = histograms[place] or begin(histograms, place, key)
                     histogram.counts[bisect_left(histogram.bounds, seconds)] += 1
                     histogram.total += seconds
 
         return count_and_observe
 
-    def _bind(self, labels: Labels) -> _Bound:
-        """Find where a label set counts, for good if it has room of its own."""
+    def compiled_for_many(self) -> Callable[[Fact, int, Each], None] | None:
+        """Return the function that records many facts that are alike; None if they must be told one by one."""
+        values = [series.family.value for series in self._histograms]
+        names = [value for value in values if isinstance(value, str)]
+        if self._view.where or self._others or len(self._counters) > 1 or names != values:
+            return None
+        labels, bound, readers = _all_of(self._view.readings), self.bound, [(name, attrgetter(name)) for name in names]
+
+        def count_and_observe_each(fact: Fact, times: int, each: Each) -> None:
+            key = labels(fact)
+            children = bound.get(key) or self._bind(key, times)
+            if children.counter is not None:
+                children.counter.value += times
+            for place, (name, read) in enumerate(readers):
+                found = each[name] if name in each else [read(fact)] * times
+                known = [seconds for seconds in found if seconds is not None]
+                if known:
+                    histogram = children.histograms[place] or self._begin(children.histograms, place, key, len(known))
+                    histogram.observe_each(known)
+
+        return count_and_observe_each
+
+    def _begin(self, histograms: list[Histogram | None], place: int, labels: Labels, times: int = 1) -> Histogram:
+        """Find where a label set is observed so many times: for good if it has room of its own."""
+        series = self._histograms[place]
+        found = series.histogram(labels, times)
+        if labels in series.histograms:
+            histograms[place] = found
+        return found
+
+    def _bind(self, labels: Labels, times: int = 1) -> _Bound:
+        """Find where a label set counts so many times: for good if it has room of its own."""
         for series in self._zeros:
             _start_at_zero(series, labels)
         counter = self._counters[0] if self._counters else None
-        found = _Bound(counter.child(labels) if counter else None, len(self._histograms))
+        found = _Bound(counter.child(labels, times) if counter else None, len(self._histograms))
         counted = all(labels in series.children for series in self._counters)
         if counted and all(series.has_room(labels) for series in self._histograms) and len(self.bound) < self._most():
             self.bound[labels] = found
@@ -395,7 +289,7 @@ class _Rule:
         return max(series.max_series for series in (*self._zeros, *self._counters, *self._histograms))
 
     def _any_shape(self) -> Callable[[Fact], None]:
-        labels = _labels_of(self._view.readings)
+        labels = _all_of(self._view.readings)
         steps = [_step(series) for series in (*self._counters, *self._histograms, *self._others)]
         zeros = self._zeros
 
@@ -424,13 +318,15 @@ def _in_turn(calls: tuple[Callable[[Fact], None], ...]) -> Callable[[Fact], None
     return record_all
 
 
-def _labels_of(readings: tuple[_Reading, ...]) -> Callable[[Fact], Labels]:
-    """Return what reads a label set from a fact; ``attrgetter`` of several names gives a tuple."""
+def _all_of(readings: tuple[_Reading, ...]) -> Callable[[Fact], tuple[Any, ...]]:
+    """Return what reads something of a fact each; ``attrgetter`` of several names gives a tuple."""
     names = [reading for reading in readings if isinstance(reading, str)]
-    if len(names) < max(2, len(readings)):
-        readers = tuple(map(_reader, readings))
-        return lambda fact: tuple([read(fact) for read in readers])
-    return cast("Callable[[Fact], Labels]", attrgetter(*names))
+    if len(names) == len(readings) > 1:
+        return cast("Callable[[Fact], tuple[Any, ...]]", attrgetter(*names))
+    readers = tuple(map(_reader, readings))
+    if len(readers) == 1:
+        return lambda fact: (readers[0](fact),)
+    return lambda fact: tuple([read(fact) for read in readers])
 
 
 def _reader(reading: str | Callable[[Any], T]) -> Callable[[Any], T]:

@@ -1,4 +1,4 @@
-"""What instrumented processes tell of themselves: one report per datagram, as JSON.
+"""What instrumented processes tell of themselves: one report per datagram, as MessagePack.
 
 A report needs no joining: whoever executed a task tells all there is to tell of it at once. What a newer version adds,
 an older one skips. Times are Unix seconds, durations seconds. Arguments, results and the texts of exceptions are no
@@ -7,6 +7,7 @@ fields, so that they cannot leak; but for what alerts may quote of a failure.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -15,10 +16,10 @@ from celery_observe.event import Malformed, reason_of
 from celery_observe.fact import Canvas, Cause, Detail, Outcome, Stall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 MOST_ARRIVALS = 50_000
-"""Messages that a worker remembers until it tells of them, a second later."""
+"""Messages of a kind that are told of together: more than a worker takes in a second, until it tells."""
 
 _Name = Annotated[str, msgspec.Meta(max_length=512)]
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
@@ -36,8 +37,11 @@ LISTED_AT_ONCE = 200
 """Running tasks, or kinds of messages, that one report names."""
 
 
-class Report(msgspec.Struct, tag_field="type", omit_defaults=True, gc=False):
-    """The root of all reports: when it was made, and by which worker (or other node)."""
+class Report(msgspec.Struct, tag_field="type", omit_defaults=True, gc=False, array_like=True):
+    """The root of all reports: when it was made, and by which worker (or other node).
+
+    Fields travel by their places, so that many reports fit the socket: new ones go to the end, and none is taken away.
+    """
 
     timestamp: _Time
     hostname: _Name
@@ -69,6 +73,18 @@ class Placement(Report, tag="placed"):
     retries: _Count = 0
     published: _Time | None = None
     eta: _Name | None = None
+
+
+class Success(Report, tag="succeeded"):
+    """An attempt of a task succeeded, and nothing but its times is to be told: of most. The fields of `Execution`."""
+
+    uuid: _Id
+    name: _Name
+    queue: _Name | None
+    started: _Time
+    runtime: _Time
+    published: _Time | None
+    received: _Time | None
 
 
 class Execution(Report, tag="executed"):
@@ -111,6 +127,24 @@ class Execution(Report, tag="executed"):
     items: _Count = 0
     trace_id: _Name | None = None
     """The trace that has its span, as 32 hexadecimal digits, if that is recorded."""
+
+
+def whole(report: Success | Execution) -> Execution:
+    """Return an end as the `Execution` that it is."""
+    if isinstance(report, Execution):
+        return report
+    return Execution(
+        report.timestamp,
+        report.hostname,
+        report.uuid,
+        report.name,
+        Outcome.SUCCEEDED,
+        report.queue,
+        started=report.started,
+        runtime=report.runtime,
+        published=report.published,
+        received=report.received,
+    )
 
 
 class Running(msgspec.Struct, omit_defaults=True, gc=False):
@@ -272,6 +306,7 @@ class Loss(Report, tag="lost"):
 AnyReport = (
     Reception
     | Placement
+    | Success
     | Execution
     | Progress
     | Labelling
@@ -287,8 +322,22 @@ AnyReport = (
     | Loss
 )
 
-encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(list[AnyReport]).decode
+encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[AnyReport]).decode
+_decode_all = msgspec.msgpack.Decoder(list[list[AnyReport]]).decode
+_ARRAY_32 = b"\xdd"
+"""Begins an array whose length follows in four bytes (MessagePack specification, "array format family")."""
+
+
+def decode_all(bodies: list[bytes], on_malformed: Callable[[Malformed], None]) -> Iterator[AnyReport]:
+    """Yield the reports of datagrams, those of one that cannot be read excepted.
+
+    All are read at once, which costs less, unless one of them is malformed.
+    """
+    try:
+        return chain.from_iterable(_decode_all(_ARRAY_32 + len(bodies).to_bytes(4, "big") + b"".join(bodies)))
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return chain.from_iterable(decode(body, on_malformed) for body in bodies)
 
 
 def decode(body: bytes, on_malformed: Callable[[Malformed], None]) -> list[AnyReport]:
@@ -296,5 +345,6 @@ def decode(body: bytes, on_malformed: Callable[[Malformed], None]) -> list[AnyRe
     try:
         return _decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        on_malformed(reason_of(error))
+        reason = reason_of(error)
+        on_malformed(Malformed.NOT_MESSAGEPACK if reason is Malformed.NOT_JSON else reason)
         return []

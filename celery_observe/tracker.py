@@ -388,7 +388,9 @@ class Tracker:
         if attempt.outcome is not None or (attempt.started is not None and not attempt.seeded):
             self._started_again(attempt, event, worker)
             return
-        attempt.seeded = False
+        if attempt.seeded:
+            attempt.seeded = False
+            self._halt(attempt)  # it may have been another worker that listed it
         self._run(attempt, worker, event.timestamp)
         if attempt.root is not None:
             self._emit(_step(attempt))
@@ -673,7 +675,7 @@ class Tracker:
             if not self._is_known(item.uuid):
                 continue
             attempt = self._seeded(item, worker)
-            if attempt.outcome is None and attempt.started is None and item.started is not None:
+            if item.started is not None and _may_be_start(attempt, item.started):
                 attempt.seeded = True
                 self._run(attempt, worker, item.started)
         for item in snapshot.reserved:
@@ -772,6 +774,14 @@ class Tracker:
             self._end(attempt, Outcome.VANISHED)
         worker.running.clear()
         self._end_elsewhere(worker, worker.others.copy())
+
+
+def _may_be_start(attempt: Attempt, started: float) -> bool:
+    """Say whether what a worker lists as started then may be this attempt, rather than the one before under its id."""
+    since = attempt.received
+    if since is None and attempt.turn:
+        since = attempt.published
+    return attempt.outcome is None and attempt.started is None and (since is None or started >= since)
 
 
 def _step(attempt: Attempt) -> Step:

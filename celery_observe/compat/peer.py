@@ -11,7 +11,8 @@ from celery_observe.fact import Ended, Outcome
 from celery_observe.metrics import Family, workers
 
 if TYPE_CHECKING:
-    from celery_observe.recorder import Labels, Recorder
+    from celery_observe.recorder import Recorder
+    from celery_observe.series import Labels
 
 CELERY_PREFIX = "celery_"
 

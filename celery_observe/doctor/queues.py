@@ -16,7 +16,7 @@ from celery_observe.metrics import queues as families
 from celery_observe.probes import Told, answer_of, probes_for
 from celery_observe.probes.queues.management import management_of
 from celery_observe.probes.queues.redis import RedisQueues
-from celery_observe.recorder import Labels
+from celery_observe.series import Labels
 from celery_observe.settings import Settings
 from celery_observe.streams.amqp import CONSUMER_TAG
 

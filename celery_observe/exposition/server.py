@@ -84,7 +84,8 @@ class Server(HTTPServer):
     def abandon(self) -> None:
         """Close the sockets of all connections and nothing else: in a fork the loop belongs to the parent."""
         for stream in self.open:
-            stream.socket.close()
+            if stream.socket is not None:  # else it is closed, and its server is about to hear of it
+                stream.socket.close()
 
     async def drain(self) -> None:
         """Let answers under way be read, for a short while; then close everything."""

@@ -24,14 +24,15 @@ from opentelemetry.sdk.metrics.export import Histogram as Histograms
 
 from celery_observe.metrics.family import Family, Kind
 from celery_observe.page import told
-from celery_observe.recorder import Histogram
+from celery_observe.series import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client import Metric as Collected
 
-    from celery_observe.recorder import Labels, Recorder
+    from celery_observe.recorder import Recorder
+    from celery_observe.series import Labels
 
     Point = NumberDataPoint | HistogramDataPoint
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
     from celery_observe.guard import Guard
-    from celery_observe.recorder import Series
+    from celery_observe.series import Series
 
 PLUGIN = "push"
 MOST_POINTS = 3000

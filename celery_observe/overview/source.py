@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from celery_observe.metrics import Family
-from celery_observe.recorder import Labels, Recorder
+from celery_observe.recorder import Recorder
+from celery_observe.series import Labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -20,7 +20,8 @@ from typing import NamedTuple, Protocol, TypeVar
 from celery_observe.errors import ProbeError
 from celery_observe.guard import Guard
 from celery_observe.metrics import Family, observer
-from celery_observe.recorder import Labels, Recorder
+from celery_observe.recorder import Recorder
+from celery_observe.series import Labels
 from celery_observe.settings import BrokerSettings, Settings
 
 ANY_SCHEME = ""

@@ -14,7 +14,7 @@ from celery_observe.capacity import Load, MeanRuntimes, Target, desired_slots
 from celery_observe.metrics import Family, observer, queues, tasks, workers
 from celery_observe.probes import Observed, Probe, Sample, asks
 from celery_observe.probes.rota import ROUND
-from celery_observe.recorder import Labels
+from celery_observe.series import Labels
 from celery_observe.settings import Settings
 from celery_observe.stalled import Look, Watch
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from celery_observe.attempt import between_hosts
 from celery_observe.cause import UNKNOWN
 from celery_observe.fact import AttemptId, Outcome
 from celery_observe.tracing.conventions import (
@@ -136,8 +137,15 @@ def _moment(eta: float | None) -> str | None:
 
 
 def _published(traced: Traced, at: float, trace: int, common: Attributes) -> Span:
-    """Return the span of the message, which took no time as far as events tell."""
+    """Return the span of the message, which took no time as far as events tell.
+
+    ``task-sent`` is made once the message is away (``celery/app/amqp.py: send_task_message``), so that a worker may
+    have begun with it before: it was published by then.
+    """
     above, at = traced.previous or traced.parent, _clamped(at)
+    taken, _ = _times(traced, operation_of(traced))
+    if between_hosts(at, taken) is not None:
+        at = min(at, taken)
     return Span(
         name=span_name(PUBLISH, traced.task),
         operation=PUBLISH,

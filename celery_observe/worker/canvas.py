@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import time
-import weakref
 from datetime import timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -48,13 +47,14 @@ def canvas_of(fields: Mapping[str, Any], embed: Mapping[str, Any] | None = None)
 
     ``embed`` is what the body adds; a request has it among its fields, if the body was decoded.
     """
-    get, body = fields.get, (embed if embed is not None else fields).get
-    uuid, index, chain, callbacks = get("id"), get("group_index"), body("chain"), body("callbacks")
-    group = get("group") if index is not None else None  # from 5.7 on the body of a chord has that of its header
-    root, nesting = get("root_id") or uuid, get("replaced_task_nesting")
-    if root == uuid and not (group or chain or callbacks or nesting):
+    get = fields.get
+    body = get if embed is None else embed.get
+    uuid, index, nesting = get("id"), get("group_index"), get("replaced_task_nesting")
+    root = get("root_id") or uuid
+    if root == uuid and index is None and not (nesting or body("chain") or body("callbacks")):
         return None
-    chord = body("chord")
+    chain, callbacks, chord = body("chain"), body("callbacks"), body("chord")
+    group = get("group") if index is not None else None  # from 5.7 on the body of a chord has that of its header
     return Canvas(
         root=str(root),
         parent=get("parent_id"),
@@ -119,18 +119,6 @@ def root_task() -> str | None:
     if fields.get(ROOT) is not None:
         return str(fields[ROOT])
     return str(fields.get("shadow") or task.name) if fields.get("root_id") in {None, fields.get("id")} else None
-
-
-def watch_release(request: Any) -> None:
-    """Notice when a rate limit lets a task go on: that hands it to the pool (``WorkController._process_task``)."""
-    execute, reference = type(request).execute_using_pool, weakref.ref(request)
-
-    def execute_using_pool(*args: Any, **named: Any) -> Any:
-        released: Any = reference()
-        released.request_dict[RELEASED] = time.time()
-        return execute(released, *args, **named)
-
-    request.execute_using_pool = execute_using_pool
 
 
 def watch_chords() -> None:

@@ -14,10 +14,10 @@ from celery import __version__
 from celery.worker import state
 
 from celery_observe.report import LISTED_AT_ONCE, Beat, Limit, Listing, Reception, Running
+from celery_observe.worker.arrivals import arrivals
 from celery_observe.worker.canvas import canvas_of
-from celery_observe.worker.consumer import arrivals, forget_gone
 from celery_observe.worker.ending import ending
-from celery_observe.worker.headers import PUBLISHED, RECEIVED
+from celery_observe.worker.headers import PUBLISHED, RECEIVED, seconds_of
 from celery_observe.worker.memory import resident_memory, resident_memory_of_all
 from celery_observe.worker.queues import queue_names
 
@@ -34,10 +34,9 @@ T = TypeVar("T")
 def census(worker: Any, pulse: Pulse, children: Children, *, leaving: bool = False) -> Iterator[AnyReport]:
     """Yield what is to be reported of a ``WorkController``: what it took, what it executes, and then itself."""
     now = time.time()
-    forget_gone()
-    for kinds in _parts(arrivals()):
+    for kinds in _parts(arrivals.take()):
         yield Reception(now, worker.hostname, kinds)
-    active = [request for reference in tuple(state.active_requests.data) if (request := reference()) is not None]
+    active = _members(state.active_requests)
     running = [_running(request) for request in active if request.time_start is not None]
     for part in _parts(running):
         yield Listing(now, worker.hostname, part)
@@ -70,6 +69,11 @@ def census(worker: Any, pulse: Pulse, children: Children, *, leaving: bool = Fal
     )
 
 
+def _members(requests: Any) -> list[Any]:
+    """Return what a ``WeakSet`` has now; not by ``tuple``, which may collect garbage, and so change it, meanwhile."""
+    return [request for reference in requests.data.copy() if (request := reference()) is not None]
+
+
 def _parts(listed: list[T]) -> Iterator[list[T]]:
     return (listed[start : start + LISTED_AT_ONCE] for start in range(0, len(listed), LISTED_AT_ONCE))
 
@@ -83,7 +87,7 @@ def _running(request: Any) -> Running:
         started=request.time_start,
         queue=queue_names.of(request.delivery_info),
         retries=fields.get("retries") or 0,
-        published=fields.get(PUBLISHED),
+        published=seconds_of(fields.get(PUBLISHED)),
         received=fields.get(RECEIVED),
         eta=fields.get("eta"),
     )

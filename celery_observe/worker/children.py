@@ -21,8 +21,10 @@ class Children:
 
     def __init__(self) -> None:
         self.spawned = 0
-        self._living: list[Any] = []
+        self._met: list[Any] = []
+        """Those that were in the pool when it was last looked at: one that has gone may be there still."""
         self._were_met = False
+        self._living: list[Any] = []
         self._exits: Counter[str] = Counter()
 
     def expect(self, sender: Any, **_: Any) -> None:
@@ -35,8 +37,8 @@ class Children:
     @harmless
     def _meet(self, pool: Any) -> None:
         self._were_met = True
-        known = set(map(id, self._living))
-        self._living += [child for child in list(pool._pool) if id(child) not in known]  # noqa: SLF001 - billiard's list
+        known, self._met = set(map(id, self._met)), list(pool._pool)  # noqa: SLF001 - billiard's list
+        self._living += [child for child in self._met if id(child) not in known]
 
     def exits(self) -> dict[str, int]:
         """Return how many have gone since the worker started, by reason."""

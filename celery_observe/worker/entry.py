@@ -8,9 +8,9 @@ from typing import Any
 from celery_observe.beat import sole_entries
 from celery_observe.worker.headers import ENTRY
 
-_DJANGO = "periodic_task_name"
+DJANGO_ENTRY = "periodic_task_name"
 """What django-celery-beat sends (``django_celery_beat/schedulers.py: ModelEntry``)."""
-_CELERY = "celery_beat_task"
+CELERY_ENTRY = "celery_beat_task"
 """What Celery sends from 5.7 on, of any entry (``celery/beat.py: Scheduler.apply_async``)."""
 _LONGEST = 512
 
@@ -19,9 +19,9 @@ def entry_of(task: Any, fields: dict[str, Any]) -> str | None:
     """Return the entry's name, None if the task was sent by somebody else, or that cannot be told."""
     if ENTRY in fields:
         entry = fields[ENTRY]
-    elif _DJANGO in fields:
-        entry = fields[_DJANGO]
-    elif fields.get(_CELERY):
+    elif DJANGO_ENTRY in fields:
+        entry = fields[DJANGO_ENTRY]
+    elif fields.get(CELERY_ENTRY):
         entry = _configured(task.app).get(task.name)
     else:
         return None

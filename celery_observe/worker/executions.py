@@ -8,6 +8,7 @@ measures, ``tracer`` takes the place of the first and the last.
 from __future__ import annotations
 
 import resource
+from operator import itemgetter
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,14 @@ from billiard.einfo import ExceptionWithTraceback
 
 from celery_observe.cause import Failure, diagnose
 from celery_observe.fact import Cause, Detail, Outcome
-from celery_observe.report import Execution, Running
+from celery_observe.report import Execution, Running, Success, whole
 from celery_observe.worker import canvas, logs
+from celery_observe.worker.canvas import TELLING
 from celery_observe.worker.context import live_trace_id
 from celery_observe.worker.course import Course
-from celery_observe.worker.entry import entry_of
-from celery_observe.worker.guard import tried
-from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
+from celery_observe.worker.entry import CELERY_ENTRY, DJANGO_ENTRY, entry_of
+from celery_observe.worker.guard import Surrounded, tried
+from celery_observe.worker.headers import ENTRY, FIRST_PUBLISHED, PUBLISHED, RECEIVED, seconds_of
 from celery_observe.worker.interruption import interruption
 from celery_observe.worker.labels import labeller
 from celery_observe.worker.queues import queue_names
@@ -34,38 +36,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NOTE = "_celery_observe"
-_OUTCOMES = {
+OUTCOMES = {
     "SUCCESS": Outcome.SUCCEEDED,
     "FAILURE": Outcome.FAILED,
     "RETRY": Outcome.RETRIED,
     "REJECTED": Outcome.REJECTED,
     "IGNORED": Outcome.IGNORED,
 }
+_SUCCEEDED = Outcome.SUCCEEDED  # to look a member up takes an enumeration as long as ten steps
+
+_ATTEMPT = ("hostname", "shadow", "delivery_info", "retries", "eta", RECEIVED, "root_id")
+_LINKED = ("group_index", "chain", "callbacks", "replaced_task_nesting")
+_FIELDS = itemgetter(*_ATTEMPT, *_LINKED)
+_ROUTE = itemgetter("exchange", "routing_key")
+_UNSAID: dict[str, Any] = dict.fromkeys(_ATTEMPT + _LINKED)
 _REPLACED = "Replaced by new task"
 """What ``Task.replace`` raises Ignore with (``celery/app/task.py``)."""
 _KIB = 1024
 
 
-class Note(msgspec.Struct):
+class Note(msgspec.Struct, gc=False):
     """What is known of an attempt while it executes."""
 
-    started: float
-    clock: float
-    cpu: float | None
+    uuid: str | None = None
+    """The task's id, where that is not told by where the note stands."""
+    started: float = msgspec.field(default_factory=time)
+    clock: float = msgspec.field(default_factory=perf_counter)
+    cpu: float | None = None
     failure: Failure | None = None
     detail: Detail | None = None
     course: Course | None = None
 
 
-class Surrounded:
-    """The attempt that a child executes, if that is noted from around the tracer; one at a time."""
-
-    uuid: str | None = None
-    note: Note | None = None
-
-
-surrounded = Surrounded()
-"""That of this process."""
+surrounded = Surrounded[Note]()
+"""The attempt that this process executes, if it is noted from around the tracer."""
 
 
 def _note_of(request: Any) -> Note | None:
@@ -73,8 +77,9 @@ def _note_of(request: Any) -> Note | None:
     if request is None:
         return None
     note: Note | None = vars(request).get(_NOTE)
-    if note is None and request.id == surrounded.uuid and not request.is_eager:
-        return surrounded.note
+    around = surrounded.note
+    if note is None and around is not None and request.id == around.uuid and not request.is_eager:
+        return around
     return note
 
 
@@ -103,14 +108,11 @@ def begin(task: Any, **_: Any) -> None:
     """Note the start of an attempt, unless that was done. Eager tasks are calls: no message, no queue, no attempt."""
     fields = vars(task.request_stack.top)
     if not fields.get("is_eager") and surrounded.note is None:
-        fields[_NOTE] = noted()
+        note = fields[_NOTE] = Note()
+        if meter.clock is not None:
+            note.cpu = meter.clock()
         if labeller.is_wanted:
             _label(task)
-
-
-def noted() -> Note:
-    """Return what is to be noted when an attempt starts."""
-    return Note(time(), perf_counter(), meter.clock() if meter.clock is not None else None)
 
 
 def _label(task: Any) -> None:
@@ -143,7 +145,7 @@ def _running(task: Any, request: Any, note: Note) -> Running:
         started=note.started,
         queue=queue_names.of(request.delivery_info),
         retries=request.retries or 0,
-        published=fields.get(PUBLISHED),
+        published=seconds_of(fields.get(PUBLISHED)),
         received=fields.get(RECEIVED),
         eta=request.eta,
         canvas=canvas.canvas_of(fields),
@@ -176,63 +178,93 @@ def explain(exception: BaseException, einfo: Any) -> Failure:
 
 def end(task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
     """Report the end of an attempt. One that was interrupted has no state: the main process, which did it, tells."""
-    settle()
-    fields = vars(task.request_stack.top)
-    note: Note | None = fields.pop(_NOTE, None)
-    if note is not None:
-        report(task, task_id, fields, note, state, retval)
-    elif state in _OUTCOMES:
-        _end_in_place(task, _OUTCOMES[state], retval)
-
-
-def settle() -> None:
-    """Have what was to come at a task that has ended come no more."""
     if interruption.timer is not None:
         interruption.cancel()
-
-
-def report(task: Any, uuid: str, fields: dict[str, Any], note: Note, state: str | None, retval: Any) -> None:
-    """Report the end of an attempt in one of Celery's states, by the fields of its request and what was noted.
-
-    Every task pays for this, in a process whose caches others use: what is rare is not called to find out.
-    """
-    outcome = _OUTCOMES.get(state or "")
+    fields = vars(task.request_stack.top)
+    note: Note | None = fields.pop(_NOTE, None)
+    outcome = OUTCOMES.get(state or "")
     if outcome is None:
         return
-    field = fields.get
-    execution = Execution(
-        timestamp=time(),
-        hostname=field("hostname") or reporter.hostname,
-        uuid=uuid,
-        name=field("shadow") or task.name,
-        outcome=outcome,
-        queue=queue_names.of(field("delivery_info")),
-        retries=field("retries") or 0,
-        started=note.started,
-        runtime=perf_counter() - note.clock,
-        published=field(PUBLISHED),
-        first_published=field(FIRST_PUBLISHED),
-        received=field(RECEIVED),
-        eta=field("eta"),
-        canvas=canvas.canvas_of(fields),
-    )
-    if execution.canvas is not None or task.name in canvas.TELLING:
-        canvas.complete(execution, task, fields)
-    if outcome is Outcome.SUCCEEDED:
-        execution.entry = entry_of(task, fields)
-    else:
-        _complete(execution, note, retval)
-    if note.cpu is not None:
-        meter.measure(execution, note.cpu)
-    if note.course is not None:
-        note.course.end(execution)
+    if note is None:
+        _end_in_place(task, outcome, retval)
+        return
+    report = executed(task, task_id, fields, note, outcome, retval)
+    execution = whole(report)
     if tracing.spans is not None:
         tracing.spans.ended(execution, fields, task, retval)
     else:
         execution.trace_id = live_trace_id(recorded=True)
-    reporter.send(execution)
+    reporter.send(report if execution.trace_id is None else execution)
     if logs.lines.on:
         logs.ended(execution, fields, task, retval)
+
+
+def executed(
+    task: Any, uuid: str, fields: dict[str, Any], note: Note, outcome: Outcome, retval: Any
+) -> Success | Execution:
+    """Return what is to be reported of an attempt that has ended, by the fields of its request and what was noted.
+
+    Every task pays for this, in a process whose caches others use: each step of the interpreter counts, and what is
+    rare is not called to find out.
+    """
+    try:
+        hostname, shadow, delivery, retries, eta, received, root, index, chain, callbacks, nesting = _FIELDS(fields)
+        queue = queue_names[_ROUTE(delivery)]
+    except (KeyError, TypeError):  # a message of an older protocol
+        fields = _UNSAID | fields
+        hostname, shadow, delivery, retries, eta, received, root, index, chain, callbacks, nesting = _FIELDS(fields)
+        queue = queue_names.of(delivery)
+    name = task.name
+    # As Celery writes them where a task has no place in a workflow; what differs is looked at closely.
+    placed = root != uuid or index is not None or chain or callbacks or nesting or name in TELLING
+    scheduled = ENTRY in fields or DJANGO_ENTRY in fields or CELERY_ENTRY in fields
+    told = note.cpu is not None or note.course is not None
+    if outcome is _SUCCEEDED and not (retries or eta or placed or scheduled or told):
+        return Success(  # by place: to match names takes as long as all that is done for them
+            time(),
+            hostname or reporter.hostname,
+            uuid,
+            shadow or name,
+            queue,
+            note.started,
+            perf_counter() - note.clock,
+            seconds_of(fields.get(PUBLISHED)),
+            received,
+        )
+    execution = Execution(
+        time(),
+        hostname or reporter.hostname,
+        uuid,
+        shadow or name,
+        outcome,
+        queue,
+        retries or 0,
+        note.started,
+        perf_counter() - note.clock,
+        seconds_of(fields.get(PUBLISHED)),
+        seconds_of(fields.get(FIRST_PUBLISHED)) if retries else None,
+        received,
+        eta,
+    )
+    _complete(execution, task, fields, note, retval, placed=bool(placed))
+    return execution
+
+
+def _complete(
+    execution: Execution, task: Any, fields: dict[str, Any], note: Note, retval: Any, *, placed: bool
+) -> None:
+    """Add what there is to tell of an attempt beside its times."""
+    if placed:
+        execution.canvas = canvas.canvas_of(fields)
+        canvas.complete(execution, task, fields)
+    if execution.outcome is _SUCCEEDED:
+        execution.entry = entry_of(task, fields)
+    else:
+        _explain(execution, note, retval)
+    if note.cpu is not None:
+        meter.measure(execution, note.cpu)
+    if note.course is not None:
+        note.course.end(execution)
 
 
 def _end_in_place(task: Any, outcome: Outcome, retval: Any) -> None:
@@ -241,8 +273,8 @@ def _end_in_place(task: Any, outcome: Outcome, retval: Any) -> None:
         tracing.spans.ended_in_place(task, outcome, retval)
 
 
-def _complete(execution: Execution, note: Note, retval: Any) -> None:
-    """Add what there is to tell of an attempt that did not succeed."""
+def _explain(execution: Execution, note: Note, retval: Any) -> None:
+    """Add why an attempt did not succeed."""
     if execution.outcome is Outcome.FAILED and note.failure is not None:
         execution.exception, execution.cause = note.failure
         execution.detail = note.detail

@@ -14,9 +14,10 @@ from contextlib import suppress
 from functools import wraps
 from inspect import signature
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from billiard.exceptions import SoftTimeLimitExceeded
+from celery.utils.dispatch import Signal
 
 from celery_observe.worker.interruption import interruption
 from celery_observe.worker.reporter import reporter
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+N = TypeVar("N")
+T = TypeVar("T")
 
 
 def harmless(call: Callable[P, None]) -> Callable[P, None]:
@@ -89,23 +92,94 @@ def handler(call: Callable[..., None], *, amid_task: bool = False) -> Callable[.
     return receive
 
 
-def beside(*, amid_task: bool = False) -> Callable[[Callable[P, R]], Callable[P, R | None]]:
-    """Return what makes a call harmless that stands beside a task, not in it; ``amid_task`` as for ``handler``."""
+class Surrounded(Generic[N]):
+    """What is noted of the attempt that a child executes, by what surrounds its tracer; it executes one at a time."""
 
-    def guarded(call: Callable[P, R]) -> Callable[P, R | None]:
-        @wraps(call)
-        def run(*args: P.args, **named: P.kwargs) -> R | None:
-            try:
-                return call(*args, **named)
-            except SoftTimeLimitExceeded:
-                _be_struck(amid_task=amid_task)
-            except Exception:
-                _confess()
-            return None
+    note: N | None = None
 
-        return run
 
-    return guarded
+def surrounding(
+    task: T,
+    call: Callable[[str, Any, Any, Any], R],
+    surrounded: Surrounded[N],
+    begin: Callable[[str], N],
+    end: Callable[[T, str, Any, N, R | None], None],
+) -> Callable[[str, Any, Any, Any], R]:
+    """Return what calls a task's tracer as it is, with ``begin`` before and ``end`` after it, unless we are turned off.
+
+    ``begin`` is given the task's id, and what it returns is what is noted meanwhile; ``end`` gets the task, its id, its
+    request, that note, and what the tracer has returned: None if it has raised.
+    """
+    switch = reporter.switch
+
+    def trace_task(uuid: str, args: Any, kwargs: Any, request: Any = None) -> R:
+        if switch[0]:
+            return call(uuid, args, kwargs, request)
+        note = traced = None
+        try:
+            note = surrounded.note = begin(uuid)
+        except SoftTimeLimitExceeded:
+            _be_struck(amid_task=True)
+        except Exception:
+            _confess()
+        try:
+            traced = call(uuid, args, kwargs, request)
+        finally:
+            if interruption.timer is not None:
+                interruption.cancel()
+            surrounded.note = None
+            if note is not None:
+                try:
+                    end(task, uuid, request, note, traced)
+                except SoftTimeLimitExceeded:
+                    _be_struck(amid_task=False)
+                except Exception:
+                    _confess()
+        return traced
+
+    return trace_task
+
+
+def preceded(call: Callable[..., R], ours: Callable[..., None]) -> Callable[..., R]:
+    """Return what makes a call of Celery's as it is, after ours has got all its arguments, unless we are turned off."""
+    switch = reporter.switch
+
+    @wraps(call)
+    def go_on(*args: Any, **named: Any) -> R:
+        try:
+            if not switch[0]:
+                ours(*args, **named)
+        except SoftTimeLimitExceeded:
+            _be_struck(amid_task=True)
+        except Exception:
+            _confess()
+        return call(*args, **named)
+
+    return go_on
+
+
+def receiving(signal: Signal, ours: Callable[[Any], None]) -> Callable[..., Any]:
+    """Return what sends ``task_received`` after ours has got the request: as `preceded`, but every task pays for it.
+
+    So it is not sent at all while nobody has connected, as Celery's own ``send`` would find out too.
+    """
+    send, switch = signal.send, reporter.switch
+    foreign = getattr(send, "__func__", None) is not Signal.send
+
+    @wraps(send)
+    def go_on(sender: Any, request: Any, **named: Any) -> Any:
+        try:
+            if not switch[0]:
+                ours(request)
+        except SoftTimeLimitExceeded:
+            _be_struck(amid_task=True)
+        except Exception:
+            _confess()
+        if signal.receivers or foreign:
+            return send(sender=sender, request=request, **named)
+        return []
+
+    return go_on
 
 
 def _picker(call: Callable[..., None]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:

@@ -112,6 +112,7 @@ def _prepare(sender: Any, **_: Any) -> None:
     from celery_observe.worker import commands, progress, resident  # noqa: F401, PLC0415 - publishers do without
 
     canvas.watch_chords()
+    consumer.watch()
     progress.watch()
     quotation.settle(detail_level(settings))
     labeller.settle(settings.label_names)
@@ -219,7 +220,6 @@ _RECEIVERS = (
             (signals.task_prerun, executions.begin),
             (signals.task_postrun, executions.end),
             (signals.task_failure, consumer.failed),
-            (signals.task_received, consumer.received),
             (signals.task_retry, consumer.retried),
             (signals.task_revoked, consumer.revoked),
             (signals.task_unknown, consumer.unknown),

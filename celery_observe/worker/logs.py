@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from celery_observe.fact import Outcome
 from celery_observe.worker import context
 from celery_observe.worker.guard import harmless
-from celery_observe.worker.headers import PUBLISHED
+from celery_observe.worker.headers import PUBLISHED, seconds_of
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
 
@@ -87,7 +87,8 @@ def published(headers: dict[str, Any], exchange: str, routing_key: str, **_: Any
     """Log that a task was published, and how long that took; the worker that did it, if one did, is bound."""
     known = context.describe(headers)
     known["queue"] = queue_names[exchange or "", routing_key or ""]
-    known["seconds"] = time.time() - headers[PUBLISHED] if PUBLISHED in headers else None
+    since = seconds_of(headers.get(PUBLISHED))
+    known["seconds"] = time.time() - since if since is not None else None
     known["worker"] = None
     lines.write(logging.INFO, "task published", known)
 

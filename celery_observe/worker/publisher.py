@@ -17,7 +17,7 @@ from celery_observe.report import Publication
 from celery_observe.worker import logs
 from celery_observe.worker.canvas import canvas_of, root_task
 from celery_observe.worker.guard import harmless, watched
-from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED, RELEASED, ROOT
+from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED, RELEASED, ROOT, seconds_of, stamped_now
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
 from celery_observe.worker.tracing import tracing
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def stamp(headers: dict[str, Any], **_: Any) -> None:
     """Write the time of the publish into the headers of a message, just before it is published."""
     before = headers.get(PUBLISHED)
-    headers[PUBLISHED] = time.time()
+    headers[PUBLISHED] = stamped_now()
     headers.pop(RECEIVED, None)
     headers.pop(RELEASED, None)
     if headers.get("retries"):
@@ -49,7 +49,8 @@ def published(
     if not reporter.has_listener:
         return
     now = time.time()
-    seconds = now - headers[PUBLISHED] if PUBLISHED in headers else None
+    since = seconds_of(headers.get(PUBLISHED))
+    seconds = now - since if since is not None else None
     report = Publication(now, _hostname(), sender, _queue(exchange, routing_key), seconds)
     canvas = canvas_of(headers, body[-1] if isinstance(body, list | tuple) else {})
     if canvas is not None:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 _REMEMBERED = 10_000
 
 
-class QueueNames(dict[tuple[str, str], str | None]):
-    """Exchange and routing key → name of the queue, None where several or none would take the message.
+class QueueNames(dict[tuple[str | None, str | None], str | None]):
+    """Exchange and routing key, empty or None → name of the queue, None where several or none would take the message.
 
     The default exchange routes by the name of the queue (AMQP 0-9-1, 3.1.3.1), and is what Celery uses for queues of
     direct exchanges (``celery/app/amqp.py: send_task_message``). For others the bindings of the queues that the app
@@ -33,10 +33,10 @@ class QueueNames(dict[tuple[str, str], str | None]):
         info = delivery or {}
         return self[info.get("exchange") or "", info.get("routing_key") or ""]
 
-    def __missing__(self, key: tuple[str, str]) -> str | None:
+    def __missing__(self, key: tuple[str | None, str | None]) -> str | None:
         if len(self) >= _REMEMBERED:
             self.clear()
-        exchange, routing_key = key
+        exchange, routing_key = key[0] or "", key[1] or ""
         name: str | None = routing_key or None
         if exchange:
             found = {queue.name for queue in self._queues if _takes(queue, exchange, routing_key)}

@@ -80,13 +80,29 @@ class Reporter:
 
     def send(self, report: AnyReport) -> None:
         """Send one report, or drop and count it."""
-        reports = [report]
-        dropped, errors = self.dropped, self.errors
-        if dropped or errors:
-            self.dropped = self.errors = 0
-            reports.append(Loss(report.timestamp, report.hostname, dropped, errors))
-        told = False
+        sock, sent = self._socket, 0
+        if sock is None or self.dropped or self.errors:
+            self._send_with_loss(report)
+            return
         try:
+            sent = sock.send(encode([report]), _FLAGS)
+        except BlockingIOError:
+            pass
+        except OSError:
+            sent = 1  # or counted
+            self._send_with_loss(report)
+        finally:
+            if not sent:
+                self.dropped += 1
+
+    def _send_with_loss(self, report: AnyReport) -> None:
+        """Send one report, if need be to a sidecar started anew, and with it what was lost before."""
+        reports: list[AnyReport] = [report]
+        dropped, errors, told = self.dropped, self.errors, False
+        self.dropped = self.errors = 0
+        try:
+            if dropped or errors:
+                reports.append(Loss(report.timestamp, report.hostname, dropped, errors))
             told = self._write(encode(reports))
         finally:
             if not told:

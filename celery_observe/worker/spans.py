@@ -26,7 +26,7 @@ from celery_observe.tracing import conventions as names
 from celery_observe.tracing.conventions import CALL, DISCARD, PROCESS, WAIT, Operation, span_id_of, trace_id_of
 from celery_observe.tracing.provider import provider
 from celery_observe.worker.guard import handler, harmless, tried
-from celery_observe.worker.headers import ATTEMPT, CHORD, ENTRY, PUBLISHED, RECEIVED
+from celery_observe.worker.headers import ATTEMPT, CHORD, ENTRY, PUBLISHED, RECEIVED, seconds_of
 from celery_observe.worker.logs import stack
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
@@ -46,6 +46,14 @@ _LIKE_TRACEPARENT = re.compile(r"00-(?!0{32})([\da-f]{32})-(?!0{16})([\da-f]{16}
 _MOST_LINKS = 128
 """Links to the header of a chord: as many as a span has, unless OTEL_SPAN_LINK_COUNT_LIMIT says otherwise."""
 _LONGEST = 2000  # characters of an exception's text
+_IF_SAID = (
+    (names.PARENT_ID, "parent_id"),
+    (names.ETA, "eta"),
+    (names.ENTRY, ENTRY),
+    (names.GROUP_ID, "group"),
+    (names.GROUP_INDEX, "group_index"),
+)
+"""Attributes that stand in a message as they are, if they do."""
 KINDS = {each: SpanKind[each.kind] for each in vars(names).values() if isinstance(each, Operation)}
 
 
@@ -193,31 +201,41 @@ def _previous(fields: Mapping[str, Any]) -> Iterator[Link]:
 
 def _attributes(operation: Operation, name: str, fields: Mapping[str, Any], start: int) -> dict[str, Any]:
     """Return what is known of an attempt when it starts, at ``start`` in nanoseconds."""
-    info = fields.get("delivery_info") or {}
-    own, chord = fields.get("id"), fields.get(CHORD)
+    info, own = fields.get("delivery_info") or {}, fields.get("id")
     found = {
         names.SYSTEM: names.CELERY,
         names.OPERATION_NAME: operation.name,
         names.OPERATION_TYPE: operation.type,
-        names.DESTINATION: queue_names.of(info),
         names.MESSAGE_ID: own,
         names.CONVERSATION_ID: fields.get("root_id") or own,
         names.CLIENT_ID: fields.get("hostname") or reporter.hostname,
         names.TASK: name,
         names.RETRIES: fields.get("retries") or 0,
-        names.PARENT_ID: fields.get("parent_id"),
-        names.ETA: fields.get("eta"),
-        names.REDELIVERED: True if info.get("redelivered") else None,
-        names.ENTRY: fields.get(ENTRY),
-        names.GROUP_ID: fields.get("group"),
-        names.GROUP_INDEX: fields.get("group_index"),
-        names.CHORD_SIZE: chord.get("size") if isinstance(chord, dict) else None,
     }
+    queue, chord = queue_names.of(info), fields.get(CHORD)
+    if queue is not None:
+        found[names.DESTINATION] = queue
+    if info.get("redelivered"):
+        found[names.REDELIVERED] = True
+    for attribute, field in _IF_SAID:
+        value = fields.get(field)
+        if value is not None:
+            found[attribute] = value
+    if isinstance(chord, dict) and chord.get("size") is not None:
+        found[names.CHORD_SIZE] = chord["size"]
     if operation is PROCESS:
-        started, due = start / 1e9, _due(fields)
-        found[names.QUEUE_WAIT] = waited(fields.get(PUBLISHED), due, started)
-        found[names.WORKER_WAIT] = waited(fields.get(RECEIVED), due, started)
-    return {key: value for key, value in found.items() if value is not None}
+        found |= _waits(fields, start / 1e9)
+    return found
+
+
+def _waits(fields: Mapping[str, Any], started: float) -> dict[str, float]:
+    due = _due(fields)
+    queue_wait = waited(seconds_of(fields.get(PUBLISHED)), due, started)
+    worker_wait = waited(fields.get(RECEIVED), due, started)
+    found = {} if queue_wait is None else {names.QUEUE_WAIT: queue_wait}
+    if worker_wait is not None:
+        found[names.WORKER_WAIT] = worker_wait
+    return found
 
 
 def _due(fields: Mapping[str, Any]) -> float | None:
@@ -227,7 +245,7 @@ def _due(fields: Mapping[str, Any]) -> float | None:
 
 def _tell_wait(tracer: Tracer, name: str, fields: Mapping[str, Any], remote: Context, now: int) -> None:
     """Make a span of the time since the publish, or the ETA if that was later."""
-    seconds = waited(fields.get(PUBLISHED), _due(fields), now / 1e9)
+    seconds = waited(seconds_of(fields.get(PUBLISHED)), _due(fields), now / 1e9)
     if seconds is not None:
         attributes = {names.TASK: name, names.MESSAGE_ID: fields["id"]}
         provider.want(None, None)

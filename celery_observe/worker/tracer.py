@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
-from celery.states import FAILURE, SUCCESS
 
-from celery_observe.worker import executions
-from celery_observe.worker.executions import Note, surrounded
-from celery_observe.worker.guard import beside, told
+from celery_observe.fact import Outcome
+from celery_observe.worker.executions import OUTCOMES, Note, executed, explain, meter, surrounded
+from celery_observe.worker.guard import surrounding, told
 from celery_observe.worker.reporter import reporter
+
+_SUCCEEDED = Outcome.SUCCEEDED
 
 Tracer = Callable[..., Any]
 """What traces one task, with its id, arguments and request (``celery/app/trace.py: build_tracer``)."""
@@ -32,43 +33,34 @@ def surround(app: Any) -> None:
 
 def observed(task: Any, trace: Tracer) -> Tracer:
     """Return what traces a task as it is traced, and reports it."""
-    switch = reporter.switch
-
-    def trace_task(uuid: str, args: Any, kwargs: Any, request: dict[str, Any] | None = None) -> Any:
-        if switch[0] or request is None:
-            return trace(uuid, args, kwargs, request)
-        note = _begin(uuid)
-        try:
-            traced = trace(uuid, args, kwargs, request)
-        finally:
-            surrounded.uuid = surrounded.note = None
-        if note is not None:
-            _end(task, uuid, request, note, traced)
-        return traced
-
-    return trace_task
+    return surrounding(task, trace, surrounded, Note if meter.clock is None else _metered, _end)
 
 
-@beside(amid_task=True)
-def _begin(uuid: str) -> Note:
-    """Note the start of an attempt."""
-    note = surrounded.note = executions.noted()
-    surrounded.uuid = uuid
-    return note
+def _metered(uuid: str) -> Note:
+    return Note(uuid, cpu=meter.clock() if meter.clock is not None else None)
 
 
-@beside()
 def _end(task: Any, uuid: str, fields: dict[str, Any], note: Note, traced: Any) -> None:
     """Report an attempt by what the tracer returns: the result, ``TraceInfo`` unless it succeeded, and its runtime."""
-    executions.settle()
+    if traced is None:  # it has raised: the child ends, of which the main process tells
+        return
     result, info, runtime, _ = traced
+    if info is None and runtime is not None and not isinstance(result, ExceptionInfo):
+        reporter.send(executed(task, uuid, fields, note, _SUCCEEDED, result))
+    else:
+        _end_otherwise(task, uuid, fields, note, result, info)
+
+
+def _end_otherwise(task: Any, uuid: str, fields: dict[str, Any], note: Note, result: Any, info: Any) -> None:
     if info is not None:
-        state, retval = info.state, info.retval
+        outcome, retval = OUTCOMES.get(info.state), info.retval
     elif isinstance(result, ExceptionInfo):
-        state, retval = FAILURE, result.exception
+        outcome, retval = Outcome.FAILED, result.exception
     else:  # without a runtime it was not executed: its result was there already
-        state, retval = SUCCESS if runtime is not None else None, result
-    if state == FAILURE and note.failure is None and isinstance(result, ExceptionInfo):
+        return
+    if outcome is None:
+        return
+    if outcome is Outcome.FAILED and note.failure is None and isinstance(result, ExceptionInfo):
         # Celery itself failed, such as at storing a result; its signal of that comes when the task is not current.
-        note.failure = executions.explain(result.exception, result)
-    executions.report(task, uuid, fields, note, state, retval)
+        note.failure = explain(result.exception, result)
+    reporter.send(executed(task, uuid, fields, note, outcome, retval))

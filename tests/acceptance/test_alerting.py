@@ -72,8 +72,8 @@ def test_nothing_is_said_of_a_start_and_of_idleness(
     for number in range(20):
         worker.send("add", number, number)
     page.wait_for(lambda samples: samples.value("celery_task_outcomes_total", outcome="succeeded") == 20)
-    worker.terminate(timeout=20.0)
-    page.wait_for(lambda samples: samples.value("celery_worker_exits_total", kind="shutdown") == 1, timeout=20.0)
+    worker.terminate()
+    page.wait_for(lambda samples: samples.value("celery_worker_exits_total", kind="shutdown") == 1)
 
     eventually(lambda: watching.query("job:celery_worker_up:count == 0"), what="the rules have seen it")
 
@@ -101,7 +101,7 @@ def test_two_replicas_count_a_task_once(
 
     each = f"max_over_time(instance_task:{RATE}[1m])"
     together = f"max_over_time(task:{RATE}[1m])"
-    eventually(lambda: [rate for _, rate in watching.query(each) if rate > 0][1:], 20.0, what="the rates of both")
+    eventually(lambda: [rate for _, rate in watching.query(each) if rate > 0][1:], what="the rates of both")
     ((_, rate),) = watching.query(together)
     assert 0 < rate <= max(rate for _, rate in watching.query(each))
 
@@ -147,7 +147,7 @@ def test_a_killed_worker_calls_somebody_once(
 ) -> None:
     """It is killed while tasks wait: the pager goes once, and all is over with the next worker."""
     worker = celery_worker(redis_server.url, pool="threads")
-    eventually(lambda: watched.query("job:celery_worker_up:count == 1"), 20.0, what="the worker is seen")
+    eventually(lambda: watched.query("job:celery_worker_up:count == 1"), what="the worker is seen")
     worker.kill()
     for _ in range(3):
         worker.send("add", 1, 2)
@@ -170,7 +170,7 @@ def test_an_unreachable_broker_is_the_one_thing_told(
 ) -> None:
     """Redis dies under a worker: the pager goes for the broker, and for nothing that follows from it."""
     celery_worker(redis_server.url, pool="threads")
-    eventually(lambda: watched.query("job:celery_worker_up:count == 1"), 20.0, what="the worker is seen")
+    eventually(lambda: watched.query("job:celery_worker_up:count == 1"), what="the worker is seen")
     redis_server.kill()
 
     (page,) = told(webhook, "CeleryObserverBlind", "firing")
@@ -190,7 +190,7 @@ def test_the_first_message_that_no_worker_knows_is_told(
 ) -> None:
     """One is enough, though its counter has just begun; the alert names the task, and links to it in Flower."""
     worker = celery_worker(redis_server.url, pool="threads")
-    eventually(lambda: watched.query("celery_worker_consumes"), 20.0, what="the worker has answered")
+    eventually(lambda: watched.query("celery_worker_consumes"), what="the worker has answered")
     eventually(
         lambda: watched.query("instance:celery_observe_counts_from_zero:bool"), what="counts are known to be new"
     )
@@ -217,7 +217,7 @@ def test_each_trouble_is_told_and_so_is_its_end(
     eventually(lambda: len(watched.query("celery_worker_consumes")) == 3, 30.0, what="all have answered")
 
     slow.send("fail", queue="slow")
-    eventually(lambda: watched.query('celery_task_outcomes_total{outcome="failed"}'), 20.0, what="one has failed")
+    eventually(lambda: watched.query('celery_task_outcomes_total{outcome="failed"}'), what="one has failed")
     slow.send("work", 12, queue="slow")
     slow.send("add", 1, 2, queue="slow", countdown=14)
     for _ in range(20):
@@ -245,13 +245,13 @@ def test_a_deploy_is_not_told_and_a_kill_is(
 ) -> None:
     """Workers leave and others come while there is work, under the same name and under new ones; then one is killed."""
     staying, leaving = (celery_worker(redis_server.url, pool="prefork") for _ in range(2))
-    eventually(lambda: watched.query("job:celery_worker_up:count == 2"), 20.0, what="both are seen")
+    eventually(lambda: watched.query("job:celery_worker_up:count == 2"), what="both are seen")
     evaluated(watched)
     for step in (staying.restart, lambda: celery_worker(redis_server.url, pool="prefork"), leaving.stop):
         for _ in range(20):
             staying.send("work", 0.2)
         step()
-    eventually(lambda: watched.query("count(celery_worker_up == 0) == 1"), 20.0, what="one has left for good")
+    eventually(lambda: watched.query("count(celery_worker_up == 0) == 1"), what="one has left for good")
     eventually(lambda: watched.query('celery_task_outcomes_total{outcome="succeeded"} == 60'), 30.0, what="the work")
 
     assert watched.query('max_over_time(ALERTS{alertstate="firing"}[10m])') == []
@@ -298,7 +298,7 @@ def test_workflows_and_hooks_that_come_to_nothing_are_told(
 ) -> None:
     """A task of a header dies and another never ends, a body takes no results, and a sink refuses."""
     watching = prometheus({"shop": [sidecar.port]}, rules=hasty_rules, alertmanager=alertmanager.port)
-    eventually(lambda: watching.query("instance:celery_observe_counts_from_zero:bool"), 20.0, what="counts are new")
+    eventually(lambda: watching.query("instance:celery_observe_counts_from_zero:bool"), what="counts are new")
 
     reporting.send("order", ["add", 1, 2], ["add", 3, 4])
     reporting.send("order", ["kill_self"], ["work", 60])
@@ -327,7 +327,7 @@ def test_a_beat_that_is_gone_is_told(
 ) -> None:
     """Its page is gone with it, so that it is missed rather than seen."""
     watching = prometheus({"beat": [beat.port]}, rules=hasty_rules, alertmanager=alertmanager.port)
-    eventually(lambda: watching.query("job:celery_beat_instances:sum == 1"), 20.0, what="beat ticks")
+    eventually(lambda: watching.query("job:celery_beat_instances:sum == 1"), what="beat ticks")
     evaluated(watching)
 
     beat.kill()

@@ -28,16 +28,11 @@ PACKAGE = Path(celery_observe.__file__).parent
 SLOWER = 3.0
 """Seconds that a machine with other things to do may take longer."""
 
-THE_GUARD_ITSELF = {
-    *("harmless.run", "told.run", "handler.receive", "watched", "watched.pass_on"),
-    *("beside", "beside.guarded", "beside.guarded.run"),
-}
+THE_GUARD_ITSELF = {"harmless.run", "told.run", "handler.receive", "watched", "watched.pass_on"}
 IN_PLACE_OF_CELERY = {
     "watch_failures.create_watched",
-    "_watch_rejection.on_reject",
-    "_watch_failure.on_failure",
     "_noticed.freeze_noticed",
-    "observed.trace_task",
+    *("surrounding.trace_task", "preceded.go_on", "receiving.go_on"),
 }
 """All they do is call what Celery would, and what is guarded."""
 
@@ -174,17 +169,17 @@ def test_a_function_that_never_returns_is_no_matter(attempt: Try, bare: Any, mod
 
 LIMITED = {"soft_limit": ("begin", "FAILURE"), "add": ("end", "SUCCESS")}
 """Task → where its soft limit strikes, and how it ends as without us."""
-AROUND = {"begin": "noted", "end": "report"}
+AROUND = {"begin": ("tracer", "_metered"), "end": ("executions", "executed")}
 """What does the work of a handler where children only measure."""
 
 
-@pytest.mark.parametrize("settings", [{}, {"logs": "json"}], ids=["around the tracer", "by signals"])
+@pytest.mark.parametrize("settings", [{"resource": True}, {"logs": "json"}], ids=["around the tracer", "by signals"])
 @pytest.mark.parametrize("task", LIMITED)
 def test_a_soft_limit_that_strikes_in_a_handler_is_the_tasks(attempt: Try, task: str, settings: dict[str, Any]) -> None:
     """What is yet to execute is interrupted when it does; what has ended stays as it is."""
     handler, state = LIMITED[task]
-    function = handler if settings else AROUND[handler]
-    worker = attempt(instrument=settings, module="celery_observe.worker.executions", function=function, hangs=True)
+    module, function = ("executions", handler) if "logs" in settings else AROUND[handler]
+    worker = attempt(instrument=settings, module=f"celery_observe.worker.{module}", function=function, hangs=True)
 
     worker.send(task, *((1, 2) if task == "add" else ()), task_id="limited", soft_time_limit=0.5)
 
@@ -214,7 +209,7 @@ def test_a_sidecar_that_never_reads_is_no_matter(attempt: Try, bare: Any, tmp_pa
 
 
 def test_clients_that_never_read_are_no_matter(attempt: Try, bare: Any) -> None:
-    """However many, and whether they have asked for something or not."""
+    """However many, and whether they have asked for something or not: for 2,500 pages, while it works."""
     expected, seconds = bare("prefork")
     worker = attempt(instrument={})
     with ExitStack() as clients:
@@ -227,7 +222,7 @@ def test_clients_that_never_read_are_no_matter(attempt: Try, bare: Any) -> None:
         began = time.monotonic()
         assert worker.end() == expected
     assert time.monotonic() - began < 2 * SLOWER
-    assert worker.seconds < seconds + SLOWER
+    assert worker.seconds < seconds + 2 * SLOWER
 
 
 @pytest.mark.parametrize("pool", ["gevent", "eventlet"])
@@ -243,7 +238,7 @@ def test_a_process_apart_that_hangs_is_no_matter(
     for number in range(600):
         worker.send("add", number, 2)
 
-    eventually(lambda: worker.output.count(" succeeded in ") == 600, 20.0)
+    eventually(lambda: worker.output.count(" succeeded in ") == 600)
     assert worker.terminate() == 0
 
 

@@ -56,7 +56,7 @@ def test_every_ending_is_what_the_page_says(
     run_everything(worker, page)
 
     with suppress(AssertionError):  # said below, with what differs
-        page.wait_for(lambda samples: table(samples, OUTCOMES, "outcome") == ENDINGS, timeout=25.0)
+        page.wait_for(lambda samples: table(samples, OUTCOMES, "outcome") == ENDINGS, timeout=40.0)
     samples = page.metrics()
     assert table(samples, OUTCOMES, "outcome") == ENDINGS
     assert table(samples, "celery_task_failures_total", "exception", "cause") == CAUSES

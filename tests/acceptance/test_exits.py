@@ -26,7 +26,7 @@ def test_a_stop_a_crash_and_a_restart_are_told_apart(
     page.wait_for(lambda samples: samples.total("celery_worker_up") == 3)
     assert page.metrics().total(EXITS) == 0
 
-    stopped.terminate(timeout=15)
+    stopped.terminate()
     crashed.kill()
     restarted.kill()
     restarted.start()
@@ -56,9 +56,9 @@ def test_a_scale_down_a_replacement_and_the_last_stop_are_told_apart(
     eventually(lambda: time.monotonic() - there > WINDOW, timeout=2 * WINDOW, what="none of them replaces another")
 
     new = worker("pay")
-    old.terminate(timeout=15)
-    one_of_two.terminate(timeout=15)
-    last.terminate(timeout=15)  # as KEDA scales to zero
+    old.terminate()
+    one_of_two.terminate()
+    last.terminate()  # as KEDA scales to zero
     crashed.kill()
     with Celery(broker=redis_server.url, set_as_current=False) as app:
         app.control.shutdown(destination=[told_to_stop.node])

@@ -202,7 +202,7 @@ def test_what_was_accepted_while_it_was_dead_is_counted(
 
 def wait_for_started(page: Exporter, count: int) -> None:
     """Wait until so many tasks have started, or more."""
-    page.wait_for(lambda samples: samples.total(STARTED) >= count, timeout=20.0)
+    page.wait_for(lambda samples: samples.total(STARTED) >= count)
 
 
 def send(worker: Worker, count: int) -> None:
@@ -213,7 +213,7 @@ def send(worker: Worker, count: int) -> None:
 
 def worker_has_done(worker: Worker, count: int) -> None:
     """Wait until its log says that it has succeeded so often."""
-    eventually(lambda: worker.output.count(" succeeded in ") >= count, timeout=20.0, what=f"{count} tasks are done")
+    eventually(lambda: worker.output.count(" succeeded in ") >= count, what=f"{count} tasks are done")
 
 
 def test_without_a_state_file_nothing_is_invented(redis_server: Redis, exporter: Callable[..., Exporter]) -> None:

@@ -24,7 +24,7 @@ from services.waiting import eventually
 
 RESUME_WITHIN = 2.0  # seconds from the moment at which the broker takes connections
 AWAY = 60.0  # seconds for which RabbitMQ is stopped
-ANSWERS_WITHIN = 1.0  # seconds in which any page is served, on a busy machine
+ANSWERS_WITHIN = 2.0  # seconds in which any page is served, on a busy machine
 PASSWORD = "s3cret"
 
 
@@ -132,7 +132,7 @@ def test_counting_goes_on_after_redis_was_killed(
             seconds = watched_return(page, server.url, server.port, server.start)
             print(f"resumed after {seconds:.2f} s")
             assert seconds < RESUME_WITHIN
-            page.wait_until_ready(timeout=1.0)
+            page.wait_until_ready()
 
     assert max(scrapes) < ANSWERS_WITHIN
     samples = page.metrics()
@@ -170,8 +170,8 @@ def test_counting_goes_on_after_rabbitmq_was_away_for_a_minute(
     gap = first.metrics().value("celery_observe_stream_gap_seconds_total") or 0.0
     assert away - 2.0 < gap < away + RESUME_WITHIN
     assert second.metrics().value("celery_observe_stream_gap_seconds_total") == 0
-    first.wait_until_ready(timeout=1.0)
-    second.wait_until_ready(timeout=1.0)
+    first.wait_until_ready()
+    second.wait_until_ready()
 
 
 def test_an_exporter_may_be_there_before_its_broker(redis_server: Redis, exporter: Callable[..., Exporter]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import redis
@@ -16,11 +19,30 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from services.certificates import Certificates
 from services.otlp import Link, Moment, OtlpReceiver, summary
+from services.process import Process
 from services.rabbitmq import RabbitMQ
 from services.redis import Redis
 from services.sentinel import SERVICE_NAME, Sentinel
 from services.waiting import eventually
 from services.worker import Worker
+
+HANGING = """
+import signal, time
+def hang_here(*_):
+    time.sleep(60)
+signal.signal(signal.SIGTERM, hang_here)
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_program_that_does_not_end_says_where_it_hangs(tmp_path: Path) -> None:
+    """A failure that is seldom is explained the first time."""
+    with Process("hanging", [sys.executable, "-c", HANGING], tmp_path) as hanging:
+        hanging.wait_output("up")
+        with pytest.raises(subprocess.TimeoutExpired):
+            hanging.terminate(0.1)
+        assert "in hang_here" in hanging.output
 
 
 def test_redis_keeps_its_port_over_a_restart(redis_server: Redis) -> None:
@@ -63,7 +85,6 @@ def test_sentinel_promotes_the_replica(redis_sentinel: Sentinel) -> None:
     with redis.Redis(port=redis_sentinel.port) as client:
         eventually(
             lambda: client.sentinel_get_master_addr_by_name(SERVICE_NAME)[1] == redis_sentinel.replica.port,
-            timeout=20.0,
         )
     with Connection(redis_sentinel.url, transport_options=redis_sentinel.transport_options) as connection:
         connection.ensure_connection(max_retries=1)
@@ -87,7 +108,7 @@ def test_a_worker_is_ready_when_its_fixture_returns(
     worker = celery_worker(redis_server.url, pool=pool)
     task_id = worker.send("add", 1, 2)
     worker.wait_output(f"[{task_id}] succeeded")
-    assert worker.terminate(timeout=20.0) == 0
+    assert worker.terminate() == 0
 
 
 def test_a_worker_speaks_amqp(rabbitmq_url: str, celery_worker: Callable[..., Worker]) -> None:

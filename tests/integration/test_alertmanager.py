@@ -46,7 +46,7 @@ def told(webhook: Webhook) -> Callable[[int], list[tuple[str, str, str]]]:
     """Wait until so much has been told; returns it, as receiver, alert and status."""
 
     def wait(count: int) -> list[tuple[str, str, str]]:
-        eventually(lambda: len(webhook.summary()) >= count, 15.0, what=f"{count} alerts told")
+        eventually(lambda: len(webhook.summary()) >= count, what=f"{count} alerts told")
         return webhook.summary()
 
     return wait
@@ -157,7 +157,7 @@ def test_the_shipped_receivers_open_one_incident_and_close_it(
     stalled = [alert("CeleryWorkerStalled", worker=worker) for worker in ("w1@h", "w2@h")]
 
     def events(count: int) -> list[dict[str, Any]]:
-        eventually(lambda: [call.path for call in webhook.calls].count("pagerduty") >= count, 15.0, what="an event")
+        eventually(lambda: [call.path for call in webhook.calls].count("pagerduty") >= count, what="an event")
         return [call.body for call in webhook.calls if call.path == "pagerduty"]
 
     for count, each in enumerate(stalled, start=1):

@@ -141,7 +141,7 @@ def test_two_at_once_are_two(start: Start, sidecar: tuple[Sidecar, dict[str, str
 
     page.wait_for(lambda page: page.value("celery_beat_instances") == 1, 5.0)
     second.kill()
-    page.wait_for(lambda page: page.value("celery_beat_instances") == 0, 20.0)
+    page.wait_for(lambda page: page.value("celery_beat_instances") == 0)
 
 
 def test_two_pages_add_up_to_two(start: Start) -> None:
@@ -162,8 +162,8 @@ def test_a_redbeat_that_waits_for_the_lock_is_none(start: Start, sidecar: tuple[
     assert second.metrics().value("celery_beat_instances") is None
     assert first.terminate() == 0
 
-    second.wait_for(lambda page: page.value("celery_beat_instances") == 1, 20.0)
-    page.wait_for(lambda page: page.value("celery_beat_instances") == 0, 20.0)
+    second.wait_for(lambda page: page.value("celery_beat_instances") == 1)
+    page.wait_for(lambda page: page.value("celery_beat_instances") == 0)
 
 
 def test_a_beat_inside_a_worker_serves_beside_it(worker: Callable[..., Instrumented], tmp_path: Path) -> None:
@@ -267,9 +267,9 @@ def test_the_exporter_counts_beats_that_answer(
     nobody = page.metrics().value("celery_beat_instances")
 
     beats = [start(app="apps.sample", beat_enable_remote_control=True) for _ in range(2)]
-    page.wait_for(lambda page: page.value("celery_beat_instances") == 2, 20.0)
+    page.wait_for(lambda page: page.value("celery_beat_instances") == 2)
     for beat in beats:
         beat.kill()
 
-    page.wait_for(lambda page: page.value("celery_beat_instances") == 0, 20.0)
+    page.wait_for(lambda page: page.value("celery_beat_instances") == 0)
     assert nobody is None

@@ -119,12 +119,12 @@ def test_a_fact_is_told_within_a_second(start: Start, receiver: Callable[..., Re
     running.recorder.record(failed("other"))
     running.recorder.record_all([failed("t1", detail=Detail("id-1"))])
 
-    eventually(lambda: server.deliveries, 5, what="a delivery")
+    eventually(lambda: server.deliveries, what="a delivery")
     assert time.monotonic() - started < 1.5
     (alert,) = server.deliveries[0].json["alerts"]
     assert alert["labels"]["broker"] == "eu"
     assert alert["detail"]["uuid"] == "id-1"
-    eventually(lambda: running.delivered("a") == 1, 5, what="the count")
+    eventually(lambda: running.delivered("a") == 1, what="the count")
     assert running.told(alerts.RAISED, "failed") == 1
 
 
@@ -164,7 +164,7 @@ def test_ten_thousand_identical_failures_in_a_second_are_one_message(
     running.recorder.record_all(burst)
     took = time.thread_time() - started
 
-    eventually(lambda: server.deliveries, 10, what="a delivery")
+    eventually(lambda: server.deliveries, what="a delivery")
     (alert,) = server.deliveries[0].json["alerts"]
     assert alert["count"] + running.told(alerts.FACTS_DROPPED) == 10_000
     assert alert["count"] > 5_000
@@ -178,7 +178,7 @@ def test_a_thousand_different_failures_are_ten_and_a_number(start: Start, receiv
     running = start({"a": hook(server.url)}, {"on": "failed", "group_wait": 1})
 
     running.recorder.record_all([failed(f"t{number}") for number in range(1000)])
-    eventually(lambda: server.deliveries, 10, what="a delivery")
+    eventually(lambda: server.deliveries, what="a delivery")
 
     told = server.deliveries[0].json
     assert (len(told["alerts"]), told["more"]) == (10, 990)
@@ -212,7 +212,7 @@ def test_a_dead_sink_delays_neither_the_pipeline_nor_other_sinks(
         slowest = max(slowest, time.monotonic() - started)
         eventually(partial(_has_got, alive, min(number, 9) + 1), 5, what="the living sink")
 
-    assert slowest < 0.2
+    assert slowest < 0.3  # for which the dead one is waited for
     assert running.delivered("dead") == 0
 
 
@@ -223,7 +223,7 @@ def test_a_failed_delivery_is_tried_again(start: Start, receiver: Callable[..., 
 
     running.recorder.record(failed())
 
-    eventually(lambda: running.delivered("a") == 1, 15, what="a delivery")
+    eventually(lambda: running.delivered("a") == 1, what="a delivery")
     assert len(server.deliveries) == 3
     assert running.told(alerts.DROPPED, "a", "refused") == 0
 
@@ -235,7 +235,7 @@ def test_a_receiver_that_asks_for_patience_gets_it(start: Start, receiver: Calla
     started = time.monotonic()
 
     running.recorder.record(failed())
-    eventually(lambda: running.delivered("a") == 1, 15, what="a delivery")
+    eventually(lambda: running.delivered("a") == 1, what="a delivery")
 
     assert time.monotonic() - started >= 3
 
@@ -246,10 +246,10 @@ def test_what_is_refused_is_dropped_at_once_and_counted(start: Start, receiver: 
     running = start({"a": hook(server.url)}, {"on": "failed"})
 
     running.recorder.record(failed("a"))
-    eventually(lambda: running.told(alerts.DROPPED, "a", "refused") == 1, 5, what="a refusal")
+    eventually(lambda: running.told(alerts.DROPPED, "a", "refused") == 1, what="a refusal")
     running.recorder.record(failed("b"))
 
-    eventually(lambda: running.delivered("a") == 1, 5, what="a delivery")
+    eventually(lambda: running.delivered("a") == 1, what="a delivery")
     assert len(server.deliveries) == 2
 
 
@@ -264,13 +264,13 @@ def test_the_circuit_opens_and_closes_and_what_waited_is_delivered(
 
     for number in range(5):
         running.recorder.record(failed(f"t{number}"))
-        eventually(partial(_has_raised, running, number + 1), 5)
-    eventually(lambda: len(server.deliveries) >= 3, 10, what="a try once the circuit was open")
+        eventually(partial(_has_raised, running, number + 1))
+    eventually(lambda: len(server.deliveries) >= 3, what="a try once the circuit was open")
     assert len(server.deliveries) < 6
     server.answers[:] = [200]
 
-    eventually(lambda: len({each.body for each in server.deliveries}) >= 5, 15, what="all messages")
-    eventually(lambda: running.delivered("a") == 5, 15, what="all counted")
+    eventually(lambda: len({each.body for each in server.deliveries}) >= 5, what="all messages")
+    eventually(lambda: running.delivered("a") == 5, what="all counted")
     assert sum(running.own[alerts.DROPPED].values.values()) == 0
 
 
@@ -282,7 +282,7 @@ def test_messages_that_wait_for_a_dead_sink_are_bounded(start: Start, receiver: 
         running.recorder.record(failed(f"t{number}"))
         running.thread.look()
 
-    eventually(lambda: running.told(alerts.DROPPED, "a", "queue_full") > 0, 10, what="drops")
+    eventually(lambda: running.told(alerts.DROPPED, "a", "queue_full") > 0, what="drops")
     assert running.told(alerts.WAITING, "a") <= MOST_MESSAGES
 
 
@@ -295,7 +295,7 @@ def test_the_end_of_the_process_tells_what_is_left(start: Start, receiver: Calla
 
     running.stop()
 
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 5.0
     assert len(alive.deliveries) == 1
 
 
@@ -307,9 +307,9 @@ def test_an_end_is_told_to_those_who_were_told(start: Start, receiver: Callable[
 
     running.recorder.record(WorkerUp("w1", 1))
     running.recorder.record(WorkerExited("w1", Exit.LOST))
-    eventually(lambda: len(server.deliveries) == 1, 5, what="the loss")
+    eventually(lambda: len(server.deliveries) == 1, what="the loss")
     running.recorder.record(WorkerUp("w1", 1))
-    eventually(lambda: len(server.deliveries) == 2, 5, what="the return")
+    eventually(lambda: len(server.deliveries) == 2, what="the return")
 
     statuses = [each.json["alerts"][0]["status"] for each in server.deliveries]
     assert statuses == ["firing", "resolved"]
@@ -330,7 +330,7 @@ def test_a_hook_in_python_is_called_and_what_it_returns_is_told(
     running = start({"a": hook(server.url)})
     running.recorder.record_all([failed("other"), failed("t0"), failed("t1")])
 
-    eventually(lambda: server.deliveries, 5, what="a delivery")
+    eventually(lambda: server.deliveries, what="a delivery")
     (alert,) = server.deliveries[0].json["alerts"]
     assert (alert["rule"], alert["summary"], alert["severity"]) == ("tell", "t1: password=***", "critical")
     assert seen == ["hook-tell", "hook-tell"]
@@ -353,11 +353,11 @@ def test_a_hook_that_raises_or_hangs_harms_nobody(start: Start, receiver: Callab
     running = start({"a": hook(server.url)}, {"on": "failed"})
     running.recorder.record_all([failed() for _ in range(3 * MOST_MESSAGES)])
 
-    eventually(lambda: server.deliveries, 5, what="a delivery")
+    eventually(lambda: server.deliveries, what="a delivery")
     page = {family.name: running.own[family] for family in CATALOGUE}
     errors = page["celery_observe_plugin_errors_total"]
-    eventually(lambda: errors.values.get(("hook-raises",), 0) >= 3, 5, what="errors")
-    eventually(lambda: running.told(alerts.FACTS_DROPPED) > MOST_MESSAGES, 5, what="drops")
+    eventually(lambda: errors.values.get(("hook-raises",), 0) >= 3, what="errors")
+    eventually(lambda: running.told(alerts.FACTS_DROPPED) > MOST_MESSAGES, what="drops")
     release.set()
 
 
@@ -377,7 +377,7 @@ def test_a_standby_tells_nothing(receiver: Callable[..., Receiver]) -> None:
     recorder.record(failed("a"))
     leads[0] = True
     recorder.record(failed("b"))
-    eventually(lambda: server.deliveries, 5, what="a delivery")
+    eventually(lambda: server.deliveries, what="a delivery")
     thread.stopping.set()
     thread.join()
 
@@ -453,9 +453,9 @@ def test_a_real_alertmanager_tells_once_and_tells_the_end(
 
     for _ in range(3):
         running.recorder.record(WorkerExited("w1@h", Exit.LOST))
-    eventually(webhook.summary, 15, what="a page")
+    eventually(webhook.summary, what="a page")
     running.recorder.record(WorkerUp("w1@h", 1))
-    eventually(lambda: len(webhook.summary()) >= 2, 15, what="its end")
+    eventually(lambda: len(webhook.summary()) >= 2, what="its end")
 
     assert webhook.summary() == [
         ("pager", "CeleryWorkerGone", "firing"),

@@ -12,6 +12,7 @@ from celery_observe.pipeline import Pipeline
 from celery_observe.probes import Prober
 from celery_observe.settings import load
 from services.exporter import Samples
+from services.waiting import eventually
 from services.web import ask
 
 OPENMETRICS = {"Accept": "application/openmetrics-text;version=1.0.0"}
@@ -34,6 +35,7 @@ def fail(*_: object) -> None:
 
 def test_collectors_that_fail_never_empty_the_page(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """What each of them tells is missing, the rest is there and says so, on the very page; and they come back."""
+    eventually(lambda: b"\ncelery_observe_stream_up 0" in ask(pipeline.exposition).body, what="it has tried to connect")
     with monkeypatch.context() as broken:
         for collector, method in ((Compat, "derive"), (ProcessCollector, "collect"), (Prober, "expire")):
             broken.setattr(collector, method, fail)

@@ -17,7 +17,7 @@ from celery_observe.errors import CeleryObserveError
 from services.exporter import Exporter, Samples
 from services.probed import Heard, Probed
 from services.rabbitmq import RabbitMQ
-from services.waiting import eventually
+from services.waiting import PATIENCE, eventually
 from services.worker import Worker
 
 AMQP = -1
@@ -41,13 +41,13 @@ def probe(rabbitmq_server: RabbitMQ) -> Iterator[Callable[..., Probed]]:
 
 
 def fill(url: str, name: str, messages: int = 0, arguments: dict[str, Any] | None = None, **properties: Any) -> None:
-    """Declare a queue and publish to it."""
-    with Connection(url) as connection:
+    """Declare a queue and publish to it, until RabbitMQ has confirmed that it has all."""
+    with Connection(url, transport_options={"confirm_publish": True}) as connection:
         queue = Queue(name, queue_arguments=arguments or {})(connection.channel())
         queue.declare()
         producer = connection.Producer()
         for _ in range(messages):
-            producer.publish({}, routing_key=name, **properties)
+            producer.publish({}, routing_key=name, confirm_timeout=PATIENCE, **properties)
 
 
 @pytest.mark.parametrize("arguments", [{}, QUORUM], ids=["classic", "quorum"])
@@ -158,15 +158,20 @@ def test_management_tells_what_was_delivered_again_and_acknowledged(
     assert told.values("redelivered_total") == {("pay",): 1}
 
 
-def test_management_tells_quorum_queues_and_dead_letters(rabbitmq_url: str, probe: Callable[..., Probed]) -> None:
-    """A dead-letter queue waits for nobody."""
+def test_management_tells_quorum_queues_and_dead_letters(
+    rabbitmq_server: RabbitMQ, rabbitmq_url: str, probe: Callable[..., Probed]
+) -> None:
+    """A dead-letter queue waits for nobody. RabbitMQ counts a quorum queue every five seconds only."""
     fill(rabbitmq_url, "orders", 3, QUORUM)
     fill(rabbitmq_url, "orders.dlq", 2, QUORUM)
     told = probe(rabbitmq_url, management=True)
 
-    eventually(lambda: told.ask().value("waiting", "orders", "") == 3, what="statistics are there")
+    def what() -> str:
+        return f"statistics are there, of {rabbitmq_server.management('GET', 'queues')}"
 
-    eventually(lambda: told.ask().value("dead_letters", "orders.dlq") == 2, what="statistics are there")
+    eventually(lambda: told.ask().value("waiting", "orders", "") == 3, 2 * PATIENCE, what=what)
+
+    eventually(lambda: told.ask().value("dead_letters", "orders.dlq") == 2, 2 * PATIENCE, what=what)
     assert told.values("waiting") == {("orders", ""): 3}
 
 
@@ -244,7 +249,7 @@ def test_a_worker_on_quorum_queues_shows_its_eta_tasks_as_scheduled(
         worker.send("add", 1, 2, countdown=600)
     told = probe(rabbitmq_url, management=True)
 
-    eventually(lambda: told.ask().value("scheduled", "celery") == 2, timeout=20.0, what="both are delayed")
+    eventually(lambda: told.ask().value("scheduled", "celery") == 2, what="both are delayed")
 
     assert told.value("waiting", "celery", "") == 0
     assert told.value("in_flight", "celery") == 0

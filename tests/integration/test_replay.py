@@ -103,8 +103,8 @@ def test_workers_that_trace_are_left_alone(
     assert span.attributes["messaging.message.id"] == task
     assert exporter.metrics().value(ATTEMPTS, outcome="exported") == 0
     assert exemplars(exporter) == set()
-    eventually(lambda: exemplars(worker) == {span.trace}, 15.0)
-    eventually(lambda: webhook.calls, 15.0)
+    eventually(lambda: exemplars(worker) == {span.trace})
+    eventually(lambda: webhook.calls)
     assert webhook.calls[0].body["alerts"][0]["trace_id"] == span.trace
 
 
@@ -120,7 +120,7 @@ def test_alerts_name_the_trace_that_was_rebuilt(
         worker.say("task-started", uuid="a")
         worker.say("task-failed", uuid="a", exception="KeyError('secret')", traceback="")
         (span,) = otlp.wait_for(bool)
-        eventually(lambda: webhook.calls, 15.0)
+        eventually(lambda: webhook.calls)
 
     (alert,) = webhook.calls[0].body["alerts"]
     assert alert["trace_id"] == span.trace

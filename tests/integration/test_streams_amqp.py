@@ -146,7 +146,7 @@ def test_a_deleted_queue_is_an_error(
     rabbitmq_server.management("DELETE", f"queues/{queue['vhost']}/{queue['name']}")
     seconds, message = observed.time_to_error(5)
 
-    assert seconds < 1
+    assert seconds < 3
     assert "deleted the event queue" in message
     observed.stream.open()
     dispatch(observed.broker, "task-sent")
@@ -181,7 +181,7 @@ def test_it_says_why_it_cannot_connect(rabbitmq_server: RabbitMQ, free_port: int
 
     with pytest.raises(StreamError, match=message) as caught:
         stream.open()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
     assert "hunter2" not in str(caught.value)
 
 
@@ -198,9 +198,9 @@ def test_it_survives_its_broker(tmp_path: Path, observe: Callable[..., Observed]
         assert time.monotonic() - started < 5
 
         server.resume()
-        eventually(lambda: opens(observed.stream), timeout=20)
+        eventually(lambda: opens(observed.stream))
         server.stop()
-        assert observed.time_to_error(5)[0] < 1
+        assert observed.time_to_error(5)[0] < 3
         assert not opens(observed.stream)
 
         server.start()

@@ -147,7 +147,7 @@ def test_children_that_are_recycled_lose_spans_with_them(
         for _ in range(10):
             worker.send("add", 1, 2, queue=by)
         eventually(lambda: worker.output.count("succeeded in") == 10, 90.0)  # noqa: B023 - it is asked at once
-        assert worker.terminate(30.0) == 0
+        assert worker.terminate() == 0
         told[by] = sum(span.kind == "consumer" for span in otlp.spans)
 
     assert told[OURS] == 10
@@ -165,7 +165,7 @@ def test_nothing_is_told_of_other_pools_with_them(
         worker = processes.enter_context(traced_by(by, tmp_path, redis_server, otlp, "-Q", by, pool=pool))
         worker.send("add", 1, 2, queue=by)
         eventually(lambda: "succeeded in" in worker.output, 60.0)  # noqa: B023 - it is asked at once
-        assert worker.terminate(30.0) == 0
+        assert worker.terminate() == 0
         told[by] = len(otlp.spans)
 
     assert told == {OURS: 1, THEIRS: 0}
@@ -185,6 +185,6 @@ def test_where_theirs_is_active_we_make_none_and_say_so_once(
     eventually(lambda: worker.output.count("succeeded in") == 7, 60.0)
     otlp.wait_for(lambda spans: len(spans) >= 1)
 
-    assert worker.terminate(30.0) == 0
+    assert worker.terminate() == 0
     assert {span.name for span in otlp.spans} == {"run/add"}
     assert worker.output.count("opentelemetry-instrumentation-celery makes the spans") == 1

@@ -99,9 +99,7 @@ def test_each_attempt_has_its_outcome(start: Start, pool: str) -> None:
     }
     assert ended == EVERYWHERE
     assert page.total("celery_task_started_total") == page.total("celery_task_queue_wait_seconds_count") == 12
-    worker.wait_for(
-        lambda page: page.total("celery_task_received_priority_total", queue="celery", priority="3") >= 8, 3.0
-    )
+    worker.wait_for(lambda page: page.total("celery_task_received_priority_total", queue="celery", priority="3") >= 8)
     assert (
         page.value("celery_task_failures_total", task="give_up", cause="retries_exhausted", exception="KeyError") == 1
     )
@@ -121,7 +119,7 @@ def test_what_runs_is_known_while_it_runs(start: Start, pool: str) -> None:
 
     assert page.value("celery_task_running", task="work") in {0, 1}
     worker.wait_for(lambda page: page.value("celery_task_running", task="work") == 0, 3.0)
-    assert 4.0 <= page.total("celery_task_runtime_seconds_sum", task="work") < 4.5
+    assert 4.0 <= page.total("celery_task_runtime_seconds_sum", task="work") < 6.0
 
 
 @pytest.mark.parametrize("pool", pools())
@@ -137,7 +135,7 @@ def test_probes_answer_while_a_task_hogs_the_interpreter(start: Start, pool: str
         assert worker.get("/healthz")[0] == 200
         slowest = max(slowest, time.monotonic() - asked)
 
-    assert slowest < 1.0
+    assert slowest < 2.0
     worker.wait_for(lambda page: outcome(page, "spin", "succeeded") == 1)
 
 
@@ -155,13 +153,13 @@ def test_tasks_may_run_event_loops(start: Start, pool: str) -> None:
 def test_a_worker_ends_as_it_would_without_us(start: Start, pool: str) -> None:
     """In time, with its exit code, after its last task was told of."""
     worker = start(pool=pool)
-    worker.send("work", 2.0)
-    worker.wait_for(lambda page: page.total("celery_task_received_total", task="work") == 1)
+    worker.send("work", 3.0)
+    worker.wait_for(lambda page: page.total("celery_task_running", task="work") == 1)
 
     began = time.monotonic()
 
     assert worker.terminate() == 0
-    assert time.monotonic() - began < 8.0
+    assert time.monotonic() - began < 10.0
     assert "Traceback" not in worker.output
 
 
@@ -195,7 +193,9 @@ def test_killed_children_are_closed_from_the_main_process(start: Start) -> None:
     }
     for task, cause, exception in causes:
         assert page.value("celery_task_failures_total", task=task, cause=cause, exception=exception) == 1
-    assert page.total("celery_worker_child_exits_total", reason="sigkill") == 3
+    # Three at least: what a child dies of before Celery has read that it began, another is given to execute again.
+    killed = worker.output.count("exited with 'signal 9 (SIGKILL)'")
+    assert page.total("celery_worker_child_exits_total", reason="sigkill") == killed >= 3
     assert page.total("celery_task_redeliveries_total", task="kill_self_once") == 1
 
 
@@ -207,19 +207,29 @@ def descriptors_of(worker: Instrumented) -> int:
 def test_children_that_live_for_one_task_leave_nothing(start: Start) -> None:
     """No file, no descriptor, no thread and no series more than before."""
     worker = start("--max-tasks-per-child=1", pool="prefork", concurrency=2)
-    worker.send("add", 1, 2)
-    worker.wait_for(lambda page: outcome(page, "add", "succeeded") == 1)
-    before, descriptors = len(worker.metrics()), descriptors_of(worker)
 
-    for _ in range(60):
-        worker.send("add", 1, 2)
-    page = worker.wait_for(lambda page: outcome(page, "add", "succeeded") == 61, 60.0)
+    def after(sent: int, more: int) -> tuple[int, int]:
+        """How many series and descriptors there are once more children have executed a task each, and are replaced."""
+        for _ in range(more):
+            worker.send("add", 1, 2)
+        gone = sent + more
 
-    assert page.value("celery_task_started_total", task="add") == 61
-    assert page.total("celery_observe_reports_dropped_total") == 0
-    worker.wait_for(lambda page: page.total("celery_worker_child_exits_total", reason="recycled") >= 58)
-    assert len(worker.metrics()) <= before + 8  # what ran when it was listed, and how children went
-    assert descriptors_of(worker) <= descriptors + 2
+        def are_replaced(page: Samples) -> bool:
+            return (
+                outcome(page, "add", "succeeded") == page.value("celery_task_started_total", task="add") == gone
+                and page.total("celery_worker_child_exits_total", reason="recycled") == gone
+                and page.total("celery_worker_children_total") == gone + 2
+            )
+
+        page = worker.wait_for(are_replaced, 60.0)
+        assert page.total("celery_observe_reports_dropped_total") == 0
+        return len(page), descriptors_of(worker)
+
+    series, descriptors = after(0, 12)
+    more_series, more_descriptors = after(12, 60)
+
+    assert more_series <= series + 4  # what ran when it was listed
+    assert more_descriptors <= descriptors + 2
 
 
 def test_children_of_an_autoscaled_pool_report_too(start: Start) -> None:
@@ -241,7 +251,7 @@ def test_a_connection_ends_for_children_too(start: Start) -> None:
         worker.send("add", 1, 2)
         assert worker.get("/metrics", Connection="close")[0] == 200
 
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 10.0
 
 
 def test_rate_limits_are_read_from_the_worker(start: Start) -> None:
@@ -280,7 +290,7 @@ def test_a_lost_broker_shows_and_the_worker_is_still_alive(start: Start, redis_s
     worker = start(pool="prefork")
     redis_server.kill()
 
-    eventually(lambda: worker.readiness()[0] == 503, 15.0)
+    eventually(lambda: worker.readiness()[0] == 503)
     assert worker.readiness()[1]["reasons"] == [f"{worker.node}: not connected to the broker"]
     assert worker.get("/healthz")[0] == 200
     redis_server.start()
@@ -426,6 +436,7 @@ def test_workers_report_to_a_sidecar(start: Start, sidecar: tuple[Sidecar, str],
     eventually(lambda: sum(worker.output.count("received") for worker in workers) == 13)
     page.start()
     page.wait_for(lambda samples: samples.total("celery_worker_up") == 2)
+    time.sleep(1.0)  # each child looks for it once a second
     for _ in range(10):
         workers[0].send("add", 1, 2)
 
@@ -478,7 +489,7 @@ def test_the_health_command_answers_for_a_worker(start: Start, redis_server: Red
 
     answers = [health("--port", str(worker.port), "--ready") for _ in range(5)]
     redis_server.kill()
-    eventually(lambda: health("--port", str(worker.port), "--ready")[0] == 1, 15.0)
+    eventually(lambda: health("--port", str(worker.port), "--ready")[0] == 1)
 
     assert {code for code, _, _ in answers} == {0}
     assert answers[0][1] == {"status": "healthy"}

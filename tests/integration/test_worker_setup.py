@@ -80,7 +80,7 @@ def test_a_worker_that_restarts_itself_serves_where_it_served(
 
     worker.send_signal(signal.SIGHUP)
     eventually(lambda: worker.output.count(f"{worker.node} ready.") == 2, 30.0)
-    eventually(worker.is_ready, 15.0)
+    eventually(worker.is_ready)
 
     works(worker)
     assert f":{worker.port + 1}/metrics" not in worker.output

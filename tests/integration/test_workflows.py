@@ -20,7 +20,7 @@ from services.instrumented import Sidecar
 from services.redis import Redis
 from services.worker import TESTS, Worker
 
-QUIET = ("--workflow-quiet", "3")
+QUIET = ("--workflow-quiet", "6")
 OUTCOMES = "celery_workflow_outcomes_total"
 
 # What a worker publishes from within a task: how it ends, and of how many tasks it is, that one included.
@@ -38,8 +38,9 @@ ROOTED = {
     "start_chunks": ("succeeded", 4),
     "start_limited": ("succeeded", 3),
 }
-LIMITED = 1.5
-"""Seconds for which a rate limit of one task in two seconds holds the second one up; older Celery lets it go early."""
+LIMITED = 1.0
+"""Seconds for which a rate limit of one task in two seconds holds the second up, if that comes a second later at most;
+older Celery lets it go early."""
 VERSIONS = ["", "5.5.3"]
 """Of Celery; "" is that of today."""
 
@@ -130,7 +131,7 @@ def test_events_tell_of_what_began_with_a_task(observed: Start, redis_server: Re
     assert ended(page) == ROOTED
     assert_stages_add_up(page)
     assert page.value("celery_workflow_retries_total", root="start_retried_chain") == 1
-    assert 0.9 < seconds(page, "start_retried_chain", "scheduled") < 1.5
+    assert 0.9 < seconds(page, "start_retried_chain", "scheduled") < 2.5
     assert version or seconds(page, "start_limited", "worker") > LIMITED
     assert seconds(page, "start_chord", "run") >= 0.3
     assert page.total("celery_workflow_active") == 0
@@ -151,7 +152,7 @@ def test_instrumented_workers_tell_of_groups_and_chords_too(
     assert ended(page) == ROOTED
     assert_stages_add_up(page)
     assert page.value("celery_workflow_retries_total", root="start_retried_chain") == 1
-    assert 0.9 < seconds(page, "start_retried_chain", "scheduled") < 1.5
+    assert 0.9 < seconds(page, "start_retried_chain", "scheduled") < 2.5
     assert version or seconds(page, "start_limited", "rate_limit") > LIMITED
     assert page.value("celery_chord_errors_total", root="start_failing_chord", reason="header_failed") == 1
     assert page.total("celery_chord_waiting") == page.total("celery_chord_stalled") == 0
@@ -196,7 +197,7 @@ def test_a_chord_whose_results_are_gone_is_stalled(instrumented: Start, redis_se
     with redis_server.client() as client:
         client.delete(*client.keys("celery-taskset-meta-*"))
 
-    page = canvases.observer.wait_for(lambda page: page.total("celery_chord_stalled") == 1, 20.0)
+    page = canvases.observer.wait_for(lambda page: page.total("celery_chord_stalled") == 1)
     assert page.value("celery_chord_stalled", root="add", reason="body_not_sent") == 1
     assert page.value("celery_workflow_active", root="add") == 1
 

@@ -39,7 +39,7 @@ def run_everything(worker: Worker, page: Exporter) -> None:
     terminated = worker.send("work", 30)
     page.wait_for(lambda samples: samples.value("celery_task_running", task="work") == 1)
     worker.revoke(terminated, terminate=True)
-    revoked = worker.send("work", 0, countdown=2)
+    revoked = worker.send("work", 0, countdown=5)
     worker.send("work", 0, countdown=1, expires=0.5)
     worker.wait_output(f"[{revoked}] received")
     worker.revoke(revoked)

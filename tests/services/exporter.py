@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.ports import LOOPBACK, free_port
 from services.process import Process
-from services.waiting import eventually
+from services.waiting import PATIENCE, eventually
 
 # Whatever is importable as celery_observe: the installed wheel under `make test`.
 COMMAND = [sys.executable, "-P", "-c", "from celery_observe.cli import main; main()"]
@@ -82,11 +82,11 @@ class Served:
         status, body = self.get("/readyz")
         return status, json.loads(body)
 
-    def wait_for(self, predicate: Callable[[Samples], object], timeout: float = 15.0) -> Samples:
+    def wait_for(self, predicate: Callable[[Samples], object], timeout: float = PATIENCE) -> Samples:
         """Scrape until `predicate` holds; returns the page for which it did."""
         return self.time_scrapes(predicate, timeout)[0]
 
-    def time_scrapes(self, predicate: Callable[[Samples], object], timeout: float = 15.0) -> tuple[Samples, float]:
+    def time_scrapes(self, predicate: Callable[[Samples], object], timeout: float = PATIENCE) -> tuple[Samples, float]:
         """Scrape until `predicate` holds; the page for which it did, and the seconds that the slowest scrape took."""
         page, slowest = Samples(), 0.0
 
@@ -107,7 +107,7 @@ class Served:
         except OSError:
             return False
 
-    def wait_until_ready(self, timeout: float = 15.0) -> None:
+    def wait_until_ready(self, timeout: float = PATIENCE) -> None:
         """Wait until `/readyz` is green: connected, and counting."""
         eventually(lambda: self.readiness()[0] == 200, timeout, what=f"{self.name} is ready")
 

@@ -29,7 +29,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 
 from services.ports import LOOPBACK
-from services.waiting import eventually
+from services.waiting import PATIENCE, eventually
 
 KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 STATUSES = ("unset", "ok", "error")
@@ -177,7 +177,7 @@ class OtlpReceiver:
         """The spans of this name that have come so far."""
         return [span for span in self.spans if span.name == name]
 
-    def wait_for(self, predicate: Callable[[list[Span]], object], timeout: float = 30.0) -> list[Span]:
+    def wait_for(self, predicate: Callable[[list[Span]], object], timeout: float = PATIENCE) -> list[Span]:
         """Wait until `predicate` holds of the spans that have come, and return them."""
         spans: list[Span] = []
 

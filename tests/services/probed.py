@@ -9,7 +9,7 @@ from typing import Any
 from celery_observe.broker import BrokerSettings
 from celery_observe.metrics import Family
 from celery_observe.probes import Probe, answer_of, probes_for
-from celery_observe.recorder import Labels
+from celery_observe.series import Labels
 from celery_observe.settings import Settings
 
 

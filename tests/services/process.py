@@ -11,9 +11,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-from services.waiting import eventually
+from services.waiting import PATIENCE, eventually
 
-LOG_TAIL_CHARS = 8_000
+LOG_TAIL_CHARS = 16_000
+_EXPLAINED = 5.0  # seconds that telling what its threads are at may take
 
 # If pytest itself is killed, the kernel ends what it started.
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
@@ -28,6 +29,12 @@ class Process:
     """
 
     stop_timeout = 10.0  # seconds between SIGTERM and SIGKILL
+    end_timeout = 60.0
+    """Seconds within which it ends if nothing is wrong.
+
+    Celery discards a job whose start it has not read when it is told to stop, and that job's child waits 30 for its
+    result to be read (``billiard/pool.py: _ensure_messages_consumed``).
+    """
 
     def __init__(
         self,
@@ -40,7 +47,7 @@ class Process:
         self.name = name
         self.command = [*_DIE_WITH_PARENT, *command]
         self.folder = folder
-        self.env = {**os.environ, **(env or {})}
+        self.env = {**os.environ, "PYTHONFAULTHANDLER": "1", **(env or {})}
         self.log = folder / f"{name}.log"
         self._needs = needs
         self._started = ExitStack()
@@ -102,7 +109,7 @@ class Process:
     def wait_ready(self) -> None:
         """Wait until it can be used; a plain program can at once."""
 
-    def wait_output(self, text: str, timeout: float = 30.0) -> None:
+    def wait_output(self, text: str, timeout: float = PATIENCE) -> None:
         """Wait until it has printed `text` since its start.
 
         Raises:
@@ -111,16 +118,27 @@ class Process:
         eventually(lambda: text in self.output or not self.running, timeout, what=f"{text!r} in {self.log}")
         assert text in self.output, f"{self.name} ended before {text!r}:\n{self.output}"
 
-    def wait(self, timeout: float = 10.0) -> int:
-        """Its exit code, once it has ended by itself within `timeout` seconds; minus the signal if killed."""
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, once it has ended by itself within `timeout` seconds, or those it has; minus the signal.
+
+        Raises:
+            subprocess.TimeoutExpired: it did not. It is ended, and what its threads were at is in its log, if it is
+                written in Python.
+        """
         assert self._popen is not None, f"{self.name} was not started"
-        return self._popen.wait(timeout)
+        try:
+            return self._popen.wait(timeout or self.end_timeout)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(self.pid, signal.SIGABRT)  # at which Python says what each thread is at (`faulthandler`)
+                self._popen.wait(_EXPLAINED)
+            raise
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the program alone, not to its children."""
         os.kill(self.pid, number)
 
-    def terminate(self, timeout: float = 10.0) -> int:
+    def terminate(self, timeout: float | None = None) -> int:
         """Ask it to end (SIGTERM) and return its exit code."""
         self.send_signal(signal.SIGTERM)
         return self.wait(timeout)

@@ -31,6 +31,11 @@ STORED = {"fail": "FAILURE", "retry": "SUCCESS", "give_up": "FAILURE", "replace"
 """How those of them end that have a result."""
 UNSERVED_AFTER = 3.0
 """Seconds after which a page that is not there says enough."""
+CONF: dict[str, Any] = {
+    "task_ignore_result": False,
+    "result_extended": True,
+    "broker_transport_options": {"polling_interval": 0.1},  # a worker that ends waits until Redis has answered
+}
 PLAIN = [f"plain-{number}" for number in range(5)]
 """The ids of tasks that just return something."""
 
@@ -58,7 +63,7 @@ class Guinea(Served):
     def __init__(self, redis: Redis, trial: Trial) -> None:
         self.port = free_port()
         self.name = trial.function
-        conf = {"task_ignore_result": False, "result_backend": redis.url, "result_extended": True, **trial.conf}
+        conf = {**CONF, "result_backend": redis.url, **trial.conf}
         observed = trial.instrument is not None
         settings = {"port": self.port, "resource": True, **(trial.instrument or {})} if observed else None
         self.trial = replace(trial, instrument=settings, conf=conf)

@@ -9,18 +9,21 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL_SECONDS = 0.02
+PATIENCE = 30.0
+"""Seconds to wait for what comes in one on an idle machine. A test that is about a time says so itself."""
 
 
-def eventually(probe: Callable[[], T], timeout: float = 10.0, *, what: str = "") -> T:
+def eventually(probe: Callable[[], T], timeout: float = PATIENCE, *, what: str | Callable[[], str] = "") -> T:
     """The first truthy answer of `probe`, asked again and again for `timeout` seconds.
 
     Raises:
-        AssertionError: none came; says `what` was awaited and the last answer.
+        AssertionError: none came; says `what` was awaited, asked then if it can be, and the last answer.
     """
     deadline = time.monotonic() + timeout
     while not (answer := probe()):
         if time.monotonic() > deadline:
-            message = f"not within {timeout} s: {what or probe!r} (last answer: {answer!r})"
+            awaited = what() if callable(what) else what
+            message = f"not within {timeout} s: {awaited or probe!r} (last answer: {answer!r})"
             raise AssertionError(message)
         time.sleep(POLL_SECONDS)
     return answer

@@ -159,11 +159,11 @@ def test_a_beat_that_never_ticked_is_not_stuck() -> None:
 def test_the_journal_answers_for_beats_until_they_leave_or_are_forgotten(told: Told) -> None:
     """Their condition turns probes red."""
     journal = Journal(told.recorder.record, Fleet(told.recorder.record))
-    journal.handle(clock_of("a", EPOCH, 700.0), told.clock.now)
+    journal.handle([clock_of("a", EPOCH, 700.0)], told.clock.now)
     stuck = journal.conditions["beat@h"].ailments
-    journal.handle(clock_of("a", EPOCH, 0.0, leaving=True), told.clock.now)
+    journal.handle([clock_of("a", EPOCH, 0.0, leaving=True)], told.clock.now)
     left = dict(journal.conditions)
-    journal.handle(clock_of("b", EPOCH, 0.0), told.clock.now)
+    journal.handle([clock_of("b", EPOCH, 0.0)], told.clock.now)
     journal.tick(told.clock.advance(301))
 
     assert stuck == ("has not ticked for 700 s",)
@@ -174,9 +174,8 @@ def test_a_success_is_that_of_its_entry(told: Told) -> None:
     """And no other task's."""
     journal = Journal(told.recorder.record, Fleet(told.recorder.record))
     for uuid, entry in (("1", "nightly"), ("2", None)):
-        journal.handle(
-            Execution(EPOCH + 5, "w@h", uuid, "t", Outcome.SUCCEEDED, started=EPOCH, entry=entry), told.clock.now
-        )
+        report = Execution(EPOCH + 5, "w@h", uuid, "t", Outcome.SUCCEEDED, started=EPOCH, entry=entry)
+        journal.handle([report], told.clock.now)
 
     assert told.recorder[beat.LAST_SUCCESS].values == {("nightly",): EPOCH + 5}
 

@@ -27,7 +27,8 @@ from celery_observe.fact import (
 )
 from celery_observe.metrics import CATALOGUE, Family, Kind, queues, tasks, workers
 from celery_observe.page import Page
-from celery_observe.recorder import OTHER, Recorder
+from celery_observe.recorder import Recorder
+from celery_observe.series import OTHER
 from unit.world import WORKER, World
 
 ROOT = Path(__file__).parents[2]

@@ -61,7 +61,7 @@ class Desk:
     def tell(self, *reports: AnyReport) -> None:
         """Hand reports in, each at its own time."""
         for report in reports:
-            self.journal.handle(report, Instant(report.timestamp, report.timestamp))
+            self.journal.handle([report], Instant(report.timestamp, report.timestamp))
 
     def told(self, kind: type[Fact]) -> list[Any]:
         """Return the facts of one kind."""

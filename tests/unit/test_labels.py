@@ -5,7 +5,8 @@ from __future__ import annotations
 from celery_observe.fact import Ended, Fact, LabelOverflowed, Outcome
 from celery_observe.labels import UserLabels, catalogue
 from celery_observe.metrics import CATALOGUE, labelled, observer, tasks
-from celery_observe.recorder import OTHER, Recorder
+from celery_observe.recorder import Recorder
+from celery_observe.series import OTHER
 
 END = Ended("t", "q", "w@h", Outcome.SUCCEEDED, 2.0)
 

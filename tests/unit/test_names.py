@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celery_observe.names import first_match, label_rules, remembering
-from celery_observe.recorder import OTHER
+from celery_observe.series import OTHER
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from prometheus_client.utils import floatToGoString
 from celery_observe.metrics.family import Family, Kind
 from celery_observe.otlp.points import Points, batches
 from celery_observe.page import Page
-from celery_observe.recorder import Exemplar, Recorder
+from celery_observe.recorder import Recorder
+from celery_observe.series import Exemplar
 from services.exporter import Samples
 from unit.test_page import BARE, CATALOGUE, COUNTER, GAUGE, PLAIN, recorders
 

@@ -16,7 +16,8 @@ from prometheus_client.utils import floatToGoString
 
 from celery_observe.metrics.family import Family, Kind
 from celery_observe.page import Page
-from celery_observe.recorder import Exemplar, Recorder, Series
+from celery_observe.recorder import Recorder
+from celery_observe.series import Exemplar, Series
 from golden.replay import RECORDINGS, Replay
 
 COUNTER = Family(name="celery_c_total", kind=Kind.COUNTER, help='Counts "things"\\others.', labels=("task", "queue"))

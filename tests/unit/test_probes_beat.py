@@ -10,7 +10,7 @@ from celery_observe.broker import BrokerSettings
 from celery_observe.metrics import beat, tasks
 from celery_observe.probes import probes_for
 from celery_observe.probes.beat import EntriesProbe
-from celery_observe.recorder import Labels
+from celery_observe.series import Labels
 from celery_observe.settings import Settings
 from celery_observe.testing import EPOCH, FakeClock
 from services.probed import Heard

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery_observe.metrics import Family, observer, queues, tasks, workers
 from celery_observe.probes.capacity import CapacityProbe
-from celery_observe.recorder import Labels
+from celery_observe.series import Labels
 from celery_observe.settings import Part, Settings
 from services.probed import Heard
 

@@ -128,12 +128,12 @@ def test_the_age_of_the_oldest_is_known_if_events_tell_of_all(
 
 def test_a_message_tells_its_eta_and_its_stamp() -> None:
     """Whatever else is in it; the later of the two counts."""
-    headers = {"eta": "2026-01-01T00:00:00+00:00", "celery_observe_published": 5.5, "id": "x", "stamps": {}}
+    headers = {"eta": "2026-01-01T00:00:00+00:00", "celery_observe_published": 5_500_000, "id": "x", "stamps": {}}
     message = headers_of(json.dumps({"body": "W10=", "headers": headers, "properties": {}}).encode())
 
     assert message.due == 1767225600.0
     assert message.waits_since == 1767225600.0
-    assert headers_of(b'{"headers": {"celery_observe_published": 5.5}}').waits_since == 5.5
+    assert headers_of(b'{"headers": {"celery_observe_published": 5500000}}').waits_since == 5.5
 
 
 @pytest.mark.parametrize(

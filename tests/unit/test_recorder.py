@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from celery_observe.fact import (
     Cause,
     CustomEvent,
@@ -9,7 +14,9 @@ from celery_observe.fact import (
     Fact,
     Failed,
     Finished,
+    Labelled,
     Outcome,
+    Received,
     Started,
     Unobserved,
     Waited,
@@ -21,7 +28,8 @@ from celery_observe.fact import (
 )
 from celery_observe.fact import Exit as How
 from celery_observe.metrics import CATALOGUE, RUNTIME_BUCKETS, observer, tasks, workers
-from celery_observe.recorder import OTHER, Exemplar, Recorder
+from celery_observe.recorder import Recorder
+from celery_observe.series import OTHER, Exemplar
 
 
 def ended(task: str = "t", *, worker: str = "w@h", runtime: float | None = 1.0) -> Ended:
@@ -42,6 +50,50 @@ def test_a_fact_counts_in_every_family_that_wants_it() -> None:
 
     assert recorder[tasks.OUTCOMES].values == {("t", "q", "succeeded"): 1}
     assert recorder[tasks.RUNTIME].histograms["t", "q", "succeeded"].total == 1.0
+
+
+def test_a_fact_that_comes_to_pass_so_many_times_counts_as_often() -> None:
+    """However its families look, whoever listens, and whether there is room or not."""
+    recorder = Recorder(max_series=2)
+    heard: list[Fact] = []
+    recorder.also(Waited, heard.append)
+
+    for task, times in (("a", 2), ("b", 3), ("c", 4), ("a", 5)):
+        recorder.record_alike(Received(task, "q", "w@h"), times, {})
+    recorder.record_alike(ended("a"), 3, {})
+    recorder.record_alike(Waited("a", "q", "w@h", 1.0), 2, {})
+    recorder.record_alike(Labelled("a", "q", "w@h", Outcome.SUCCEEDED, 1.0), 2, {})  # which no family wants
+    recorder.count_overflow()
+
+    received = recorder[tasks.RECEIVED].values
+    assert received == {("a", "q"): 7, ("b", "q"): 3, (OTHER, OTHER): 4}
+    assert recorder[tasks.OUTCOMES].values["a", "q", "succeeded"] == 3
+    assert recorder[tasks.RUNTIME].histograms["a", "q", "succeeded"].total == 3.0
+    assert len(heard) == 2
+    assert recorder[observer.SERIES_OVERFLOW].values["celery_task_received_total",] == 4
+
+
+seconds = st.none() | st.sampled_from([0.0, 0.1, 0.11, 5.0, 1e9]) | st.floats(0, 1e6)
+starts = st.builds(Started, task=st.sampled_from("ab"), queue=st.just("q"), worker=st.just("w@h"), worker_wait=seconds)
+
+
+@given(st.lists(st.tuples(starts, st.lists(seconds, min_size=1)), max_size=8), st.sampled_from([1, 2, 2000]))
+def test_facts_that_are_alike_count_as_one_by_one(runs: list[tuple[Started, list[float | None]]], room: int) -> None:
+    """Whether there is room for their series or not, and whatever is known of each."""
+    together, one_by_one = Recorder(max_series=room), Recorder(max_series=room)
+
+    for fact, waits in runs:
+        together.record_alike(fact, len(waits), {"queue_wait": waits})
+        for wait in waits:
+            one_by_one.record(msgspec.structs.replace(fact, queue_wait=wait))
+
+    for name, series in together.series.items():
+        other = one_by_one.series[name]
+        assert (series.values, series.overflowed) == (other.values, other.overflowed)
+        assert series.histograms.keys() == other.histograms.keys()
+        for labels, histogram in series.histograms.items():
+            assert histogram.counts == other.histograms[labels].counts
+            assert histogram.total == pytest.approx(other.histograms[labels].total)
 
 
 def test_a_value_that_is_not_known_is_not_counted() -> None:

@@ -178,6 +178,24 @@ def test_a_span_is_as_long_as_is_known_and_never_negative(fields: dict[str, Any]
     assert (span.start, span.end) == (start, end)
 
 
+@pytest.mark.parametrize(
+    ("fields", "moment"),
+    [
+        ({"published": 103.25}, 103.0),
+        ({"published": 103.25, "started": None, "runtime": None, "received": 103.0}, 103.0),
+        ({"published": 104.5}, 104.5),
+        ({"published": 107.25, "started": None, "runtime": None, "outcome": Outcome.REVOKED}, 107.0),
+    ],
+    ids=["executed", "received", "clocks differ", "discarded"],
+)
+def test_what_was_begun_was_published_by_then(fields: dict[str, Any], moment: float) -> None:
+    """Word of a publish is made when the message is away; hosts whose clocks differ are told as they are."""
+    published, processed = made(**fields)
+
+    assert (published.start, published.end) == (moment, moment)
+    assert published.start <= processed.start or fields["published"] == moment
+
+
 @pytest.mark.parametrize("time", [-1e12, -1.0, 1e12])
 def test_a_time_that_cannot_be_told_is_one_that_can(time: float) -> None:
     """One liar must not spoil a whole batch."""

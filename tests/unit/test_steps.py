@@ -121,7 +121,7 @@ class Desk:
     def tell(self, *reports: AnyReport) -> Desk:
         """Hand reports in."""
         for report in reports:
-            self.journal.handle(report, Instant(EPOCH, 0.0))
+            self.journal.handle([report], Instant(EPOCH, 0.0))
         return self
 
     def told(self, kind: type[Fact]) -> list[Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from celery_observe.errors import StreamError
-from celery_observe.streams.local import LocalStream, pair
+from celery_observe.streams.local import _FULL, LocalStream, _room_of, pair
 
 
 @pytest.fixture
@@ -74,20 +74,46 @@ def test_a_pair_holds_more_than_ten_messages_and_then_refuses() -> None:
         assert len(drained(stream)) == sent
 
 
-def test_what_comes_fast_is_read_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before it fills the least buffer that there is; and rarely again when there is less."""
+@pytest.mark.parametrize(
+    ("size", "counts", "expected"),
+    [
+        pytest.param(300, [320, 1, 1, 1], [0.05, 0.026, 0.052, 0.104], id="fast: before it fills the least buffer"),
+        pytest.param(180, [270] * 4, [0.05, 0.1, 0.2, 0.2], id="slow: seldom, not to interrupt a busy worker"),
+        pytest.param(180, [270, 0, 1], [0.05, 0.1, 0.05], id="after a pause: soon, for who knows how many will come"),
+    ],
+)
+def test_reports_gather_for_as_long_as_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, size: int, counts: list[int], expected: list[float]
+) -> None:
+    """By how many came before, and of which size."""
     pauses: list[float] = []
     monkeypatch.setattr("celery_observe.streams.local.time.sleep", pauses.append)
     reading, writing = pair()
     with reading, writing:
         stream = LocalStream(reading)
         stream.open()
-        for count in (320, 1, 1, 1):
+        for count in counts:
             for _ in range(count):
-                writing.send(b"x" * 300)
-            stream.read(1.0)
+                writing.send(b"x" * size)
+            stream.read(0.01)
 
-    assert pauses == pytest.approx([0.1, 0.05, 0.075, 0.1])
+    assert pauses == pytest.approx(expected)
+
+
+def test_what_is_let_gather_fits_the_least_buffer_twice() -> None:
+    """Whatever its size."""
+    for size in (1, 170, 192, 193, 300, 700, 2000):
+        reading, writing = pair()
+        with reading, writing:
+            writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 212_992)
+            count = 0
+            with suppress(BlockingIOError):
+                while True:
+                    writing.send(b"x" * size)
+                    count += 1
+            room = _room_of([b"x" * size] * count)
+
+        assert 1.7 * _FULL < room < 2.3 * _FULL, size
 
 
 def test_several_processes_report_to_one_address(listening: LocalStream, address: str) -> None:

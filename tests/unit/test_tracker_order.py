@@ -272,3 +272,27 @@ def test_of_three_attempts_at_once_one_whose_end_was_lost_is_told_when_the_worke
     world.beat(active=0)
 
     assert sorted(world.outcomes) == ["retried", "retried", "succeeded"]
+
+
+def test_what_a_worker_listed_before_its_task_was_retried_is_not_the_retry() -> None:
+    """Its answer may come in when another worker has already taken the retry; or nobody has."""
+    for taken in ("", "r1"):
+        world = World().beat().beat(hostname="other@host", pid=2)
+        world.play("s r st s1 rt").play(taken, hostname="other@host", pid=2)
+
+        world.snapshot(active=("a",))
+        running = world.running
+        world.beat(active=0).pass_time(3).beat(active=0)
+        world.play("st ok", hostname="other@host", pid=2).pass_time(3).beat(active=0)
+
+        assert (running, world.outcomes, world.running) == (0, ["retried", "succeeded"], 0)
+
+
+def test_what_another_worker_starts_has_one_end_though_one_had_listed_it() -> None:
+    """However often the first says that it executes nothing."""
+    world = World().beat().snapshot(active=("a",)).play("st ok", hostname="other@host", pid=2)
+
+    for _ in range(3):
+        world.pass_time(2).beat(active=0)
+
+    assert (world.outcomes, world.running) == (["succeeded"], 0)

@@ -10,9 +10,9 @@ import logging
 import socket
 import sys
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import suppress
+from functools import partial, wraps
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -25,17 +25,23 @@ from celery import Celery, signals
 from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Reject
 from celery.result import AsyncResult, ResultSet
+from celery.utils.dispatch import Signal
+from celery.worker import request as worker_request
+from celery.worker import state
+from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.exceptions import EncodeError
 from opentelemetry.context import Context, attach, detach
 
 import celery_observe
 from celery_observe import instrument
-from celery_observe.report import Loss, decode
+from celery_observe.fact import Outcome
+from celery_observe.report import AnyReport, Execution, Loss, Success, decode
 from celery_observe.streams.local import pair
 from celery_observe.tracing.provider import provider
-from celery_observe.worker import creation, instrumentation, logs, progress, spans
-from celery_observe.worker.guard import harmless
+from celery_observe.worker import consumer, creation, instrumentation, logs, progress, spans
+from celery_observe.worker.arrivals import arrivals
+from celery_observe.worker.guard import harmless, receiving
 from celery_observe.worker.queues import queue_names
 from celery_observe.worker.reporter import reporter
 from celery_observe.worker.tracer import observed
@@ -128,7 +134,7 @@ def late() -> None:
     """Be acknowledged late."""
 
 
-PASS_ON = {"create_watched", "pass_on", "on_reject", "on_failure", "freeze_noticed", "is_new", "trace_task"}
+PASS_ON = {"create_watched", "pass_on", "freeze_noticed", "is_new", "trace_task", "go_on"}
 """Functions of ours that Celery calls in place of its own: all they do is call that, and what is guarded."""
 
 
@@ -217,6 +223,7 @@ def take_in(named: Any, then: Callable[[Any], object]) -> Callable[[], object]:
 
     def play() -> object:
         said: list[object] = []
+        arrivals.clear()
         with app.connection_for_read() as connection, connection.SimpleQueue(app.conf.task_default_queue) as queue:
             queue.clear()
             named.delay()
@@ -229,20 +236,21 @@ def take_in(named: Any, then: Callable[[Any], object]) -> Callable[[], object]:
                 on_ack=lambda *_: said.append("ack"),
                 on_reject=lambda _log, _errors, requeue=False: said.append(("reject", requeue)),
             )
-            signals.task_received.send(sender=Consumer(), request=request)
+            signals.task_received.send(sender=Taker(), request=request)
             said.append(repr(then(request)))
         return said
 
     return play
 
 
-class Consumer:
-    """As much of it as is looked at."""
+class Taker:
+    """As much of a consumer as is looked at."""
 
     hostname = "w@h"
 
-    def __init__(self) -> None:
-        self.task_buckets: dict[str, Any] = defaultdict(lambda: None)
+    def on_task_request(self, request: Any) -> None:
+        """Forget what has been handed to the pool."""
+        state.task_ready(request)
 
 
 def lose_child(request: Any) -> object:
@@ -257,6 +265,11 @@ def lose_child(request: Any) -> object:
 def revoke(request: Any) -> object:
     """Tell that it was revoked, as the request does."""
     return request._announce_revoked("revoked", True, 15, False)  # noqa: SLF001 - else a pool would be needed
+
+
+def let_go(request: Any) -> object:
+    """Have a rate limit let it go on."""
+    return Consumer._limit_move_to_pool(Taker(), request)  # noqa: SLF001 - else time would have to pass
 
 
 def is_unknown(request: Any) -> object:
@@ -279,14 +292,23 @@ PLAYS: dict[str, Callable[[], object]] = {
     "child lost": take_in(succeed, lose_child),
     "timed out": take_in(succeed, lambda request: request.on_timeout(soft=False, timeout=1)),
     "revoked": take_in(succeed, revoke),
+    "let go": take_in(succeed, let_go),
     "unknown": take_in(succeed, is_unknown),
-    "refused": send(signals.task_rejected, sender=Consumer(), message=None, exc=None),
+    "refused": send(signals.task_rejected, sender=Taker(), message=None, exc=None),
     "child to come": send(signals.worker_before_create_process),
     "child to go": send(signals.worker_process_shutdown, pid=1, exitcode=0),
     "worker told to go": send(signals.worker_shutting_down, sig="SIGTERM", how="Warm", exitcode=0),
     "worker to go": send(signals.worker_shutdown),
 }
 """Everything that happens to a task and runs our code, by what happens."""
+
+WATCHED: tuple[tuple[Any, str], ...] = (
+    (signals.task_received, "send"),
+    (worker_request, "task_ready"),
+    *((Request, name) for name in ("on_failure", "reject")),
+    (Consumer, "_limit_move_to_pool"),
+)
+"""What is watched besides signals."""
 
 BEFORE_AND_AFTER = {signals.task_prerun, signals.task_postrun}
 
@@ -312,6 +334,10 @@ def heard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     instrument(app, logs="json", tracing=True)
     caplog.set_level(logging.INFO, "celery_observe.tasks")
     progress.watch()
+    for owner, name in WATCHED:
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    consumer.watch.cache_clear()
+    consumer.watch()
     reading, writing = pair()
     monkeypatch.setattr(reporter, "hostname", "w@h")
     reporter.write_to(writing)
@@ -330,20 +356,18 @@ def bare(play: Callable[[], object]) -> object:
     for signal, receive in HANDLERS:
         signal.disconnect(receive)
     try:
-        return play()
+        with pytest.MonkeyPatch.context() as patch:
+            for owner, name in WATCHED:
+                patch.setattr(owner, name, getattr(owner, name).__wrapped__)
+            return play()
     finally:
         instrument(app)
 
 
 def errors_told(heard: socket.socket) -> int:
     """How many failures were told, or will be with the next report."""
-    told, reporter.errors = reporter.errors, 0
-    while True:
-        try:
-            reports = decode(heard.recv(1 << 20), print)
-        except BlockingIOError:
-            return told
-        told += sum(report.errors for report in reports if isinstance(report, Loss))
+    before, reporter.errors, reporter.dropped = reporter.errors, 0, 0
+    return before + sum(report.errors for report in told(heard) if isinstance(report, Loss))
 
 
 @pytest.mark.parametrize("what", PLAYS)
@@ -367,11 +391,35 @@ def test_a_failure_at_any_line_of_ours_changes_nothing(
     assert "Signal handler" not in caplog.text  # what Celery logs of a receiver that raises
 
 
+def told(heard: socket.socket) -> Iterator[AnyReport]:
+    """What has been reported."""
+    with suppress(BlockingIOError):
+        while True:
+            yield from decode(heard.recv(1 << 20), print)
+
+
+@pytest.mark.parametrize("requeue", [True, False])
+def test_a_message_that_goes_back_unacknowledged_is_told_of(heard: socket.socket, requeue: bool) -> None:
+    """Though its task is not acknowledged late: such as one whose ETA cannot be read."""
+    take_in(succeed, lambda request: request.reject(requeue=requeue))()
+
+    ends = [report for report in told(heard) if isinstance(report, Execution)]
+
+    assert [(end.name, end.outcome, end.requeued) for end in ends] == [("succeed", Outcome.REJECTED, requeue)]
+
+
+def test_a_message_that_was_acknowledged_cannot_go_back(heard: socket.socket) -> None:
+    """Celery does nothing then, and nothing is told."""
+    take_in(succeed, lambda request: (request.acknowledge(), request.reject(requeue=True)))()
+
+    assert not [report for report in told(heard) if isinstance(report, Success | Execution)]
+
+
 @pytest.mark.usefixtures("heard")
 def test_every_handler_is_played() -> None:
     """One that is added needs a play above."""
     played = {code for play in PLAYS.values() for code in codes_run_by(play)}
-    handlers = {receive.__wrapped__ for _, receive in HANDLERS}
+    handlers = {consumer.received, *(receive.__wrapped__ for _, receive in HANDLERS)}
 
     assert {handler.__name__ for handler in handlers if handler.__code__ not in played} == ELSEWHERE
 
@@ -400,6 +448,18 @@ def test_nonsense_does_not_raise(name: str) -> None:
     BY_NAME[name](sender=object(), signal=None)
 
 
+@pytest.mark.usefixtures("heard")
+def test_nonsense_that_is_received_does_not_raise() -> None:
+    """It goes on to the receivers of others."""
+    told: list[object] = []
+    signals.task_received.connect(tell_of := lambda **named: told.append(named["request"]))
+
+    signals.task_received.send(sender=object(), request=None)
+    signals.task_received.disconnect(tell_of)
+
+    assert (told, reporter.errors) == ([None], 0)  # since it was told of
+
+
 @pytest.mark.parametrize(
     "exception", [SystemExit, KeyboardInterrupt, GeneratorExit, gevent.Timeout, gevent.GreenletExit]
 )
@@ -411,8 +471,7 @@ def test_what_is_not_ours_passes(exception: type[BaseException], heard: socket.s
     for line in watched.lines:
         with pytest.raises(exception), Strike(line, exception):
             PLAYS["succeed"]()
-
-    assert errors_told(heard) == 0
+        assert errors_told(heard) == 0
 
 
 def test_a_soft_limit_passes_where_the_task_is_who_calls() -> None:
@@ -423,3 +482,42 @@ def test_a_soft_limit_passes_where_the_task_is_who_calls() -> None:
 
     with pytest.raises(SoftTimeLimitExceeded):
         harmless(be_interrupted)()
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_task_received_is_sent_where_it_is_received(monkeypatch: pytest.MonkeyPatch, foreign: bool) -> None:
+    """By Celery only if somebody has connected, as it would find out itself; by others' code always."""
+    signal = Signal(name="task_received")
+    sent: list[dict[str, Any]] = []
+    ours: list[Any] = []
+
+    def theirs(**named: Any) -> list[str]:
+        sent.append(named)
+        return ["theirs"]
+
+    if foreign:
+        monkeypatch.setattr(signal, "send", theirs)
+    send = receiving(signal, ours.append)
+
+    before = send(sender="w", request="first")
+    signal.connect(theirs, weak=False)
+    send(sender="w", request="second")
+
+    assert before == (["theirs"] if foreign else [])
+    assert ours == ["first", "second"]
+    assert [each["request"] for each in sent] == (["first", "second"] if foreign else ["second"])
+
+
+def test_what_others_have_wrapped_is_watched_all_the_same_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands around Celery's is no sign that we have been there."""
+    for owner, name in WATCHED:
+        monkeypatch.setattr(owner, name, wraps(getattr(owner, name))(lambda *_, **__: []))
+    ours: list[Any] = []
+    monkeypatch.setattr(consumer, "received", ours.append)
+    consumer.watch.cache_clear()
+
+    for _ in range(2):
+        consumer.watch()
+    signals.task_received.send(sender="w", request="it")
+
+    assert ours == ["it"]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
@@ -20,11 +25,12 @@ from celery_observe import instrument
 from celery_observe.cause import Failure
 from celery_observe.fact import Cause, Outcome
 from celery_observe.report import AnyReport, Arrival, Execution, Publication
-from celery_observe.worker import commands, consumer, executions, publisher
+from celery_observe.worker import census, commands, consumer, executions, publisher
+from celery_observe.worker.arrivals import Arrivals, arrivals
 from celery_observe.worker.children import Children
 from celery_observe.worker.ending import Ending
 from celery_observe.worker.guard import handler, harmless
-from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED
+from celery_observe.worker.headers import FIRST_PUBLISHED, PUBLISHED, RECEIVED, seconds_of, stamped_now
 from celery_observe.worker.memory import resident_memory, resident_memory_of_all
 from celery_observe.worker.pulse import CHILDLESS_AFTER, STUCK_AFTER, Pulse
 from celery_observe.worker.queues import QueueNames
@@ -103,51 +109,109 @@ def receive(*priorities: Any, redelivered: bool = False) -> None:
     for priority in priorities:
         info = {"exchange": "", "routing_key": "q", "priority": priority, "redelivered": redelivered}
         fields = {"id": "a", "task": "t", "delivery_info": info}
-        task, sender = SimpleNamespace(name="t", acks_late=False), SimpleNamespace(task_buckets={"t": None})
-        consumer.received(FakeRequest(task=task, request_dict=fields), sender)
-
-
-class FakeRequest(SimpleNamespace):
-    """One that can be referred to weakly."""
-
-    __hash__ = object.__hash__  # type: ignore[assignment]  # a namespace has none
+        consumer.received(SimpleNamespace(id="a", name="t", _request_dict=fields))
 
 
 def test_messages_that_have_all_in_common_are_told_of_together(sent: list[AnyReport]) -> None:
     """Once, and not before they are asked for."""
-    consumer.arrivals()
+    arrivals.take()
 
     receive(0, 0, 3, 256, "high")
     receive(0, redelivered=True)
 
-    assert consumer.arrivals() == [
+    assert arrivals.take() == [
         Arrival("t", "q", 0, count=2),
         Arrival("t", "q", 3),
-        Arrival("t", "q", count=2),
+        Arrival("t", "q"),
+        Arrival("t", "q"),
         Arrival("t", "q", 0, redelivered=True),
     ]
-    assert not consumer.arrivals()
+    assert not arrivals.take()
     assert not sent
 
 
-def test_messages_that_nobody_asks_for_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not remembered is counted as a report that was dropped."""
-    consumer.arrivals()
-    monkeypatch.setattr(consumer, "MOST_ARRIVALS", 3)
+def test_more_messages_than_one_report_may_tell_of_are_told_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long nobody has asked for them."""
+    arrivals.take()
+    monkeypatch.setattr("celery_observe.worker.arrivals.MOST_ARRIVALS", 3)
+
+    receive(*[0] * 7)
+
+    assert [each.count for each in arrivals.take()] == [3, 3, 1]
+
+
+def test_messages_that_celery_did_not_make_are_counted() -> None:
+    """As far as they say anything."""
+    arrivals.take()
+
+    arrivals.add("t", {"routing_key": "q"})
+    arrivals.add("t", {"exchange": "", "routing_key": "q", "priority": [1], "redelivered": {}})
+    arrivals.add("t", {"exchange": ["e"], "routing_key": None, "priority": None, "redelivered": None})
+
+    assert arrivals.take() == [Arrival("t", "q"), Arrival("t", "q"), Arrival("t")]
+
+
+def test_kinds_of_messages_are_bounded_and_make_room_once_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Routing keys may be anything. What came twice as many kinds ago, untold, is kept; then it is counted as lost."""
+    monkeypatch.setattr("celery_observe.worker.arrivals._MOST_KINDS", 2)
     monkeypatch.setattr(reporter, "dropped", 0)
+    few, info = Arrivals(), {"exchange": "", "priority": None, "redelivered": False}
 
-    receive(*[0] * 5)
+    for key in "abcade":
+        few.add("t", {**info, "routing_key": key})
+    told = few.take()
+    for key in "fgg":
+        few.add("t", {**info, "routing_key": key})
 
-    assert consumer.arrivals() == [Arrival("t", "q", 0, count=3)]
+    assert told == [Arrival("t", "a"), Arrival("t", "b"), Arrival("t", "c"), Arrival("t", "a")]
+    assert few.take() == [Arrival("t", "f"), Arrival("t", "g", count=2)]
     assert reporter.dropped == 2
+
+
+def test_messages_are_counted_while_another_thread_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each once, also where kinds make room for others meanwhile."""
+    monkeypatch.setattr("celery_observe.worker.arrivals._MOST_KINDS", 3)
+    monkeypatch.setattr(reporter, "dropped", 0)
+    before = sys.getswitchinterval()
+    few, told, done = Arrivals(), Counter[str | None](), threading.Event()
+
+    def tell() -> None:
+        while not done.is_set():
+            for each in few.take():
+                told[each.queue] += each.count
+
+    telling = threading.Thread(target=tell)
+    sys.setswitchinterval(1e-6)
+    try:
+        telling.start()
+        for number in range(20_000):
+            few.add("t", {"exchange": "", "routing_key": f"q{number % 7}", "priority": None, "redelivered": False})
+    finally:
+        done.set()
+        telling.join()
+        sys.setswitchinterval(before)
+    rest = sum(each.count for each in few.take())
+
+    assert told.total() + rest + reporter.dropped == 20_000
 
 
 # -- publishing
 
 
+@pytest.mark.parametrize("stamp", [None, "1", 1.5, True, -1, 2**62, 2**2000, [1]])
+def test_what_is_no_stamp_tells_no_time(stamp: Any) -> None:
+    """Anybody may write headers."""
+    assert seconds_of(stamp) is None
+
+
+def test_a_stamp_is_this_moment() -> None:
+    """In microseconds, so that its digits are few."""
+    assert seconds_of(stamped_now()) == pytest.approx(time.time(), abs=5.0)
+
+
 def test_the_stamp_is_overwritten_and_the_first_is_kept() -> None:
     """A retry carries the headers of the attempt before."""
-    first: dict[str, Any] = {"retries": 0, PUBLISHED: 1.0, FIRST_PUBLISHED: 1.0}
+    first: dict[str, Any] = {"retries": 0, PUBLISHED: 1, FIRST_PUBLISHED: 1}
     publisher.stamp(first)
     again = {**first, "retries": 1, RECEIVED: 3.0}
     publisher.stamp(again)
@@ -155,7 +219,7 @@ def test_the_stamp_is_overwritten_and_the_first_is_kept() -> None:
 
     publisher.stamp(third)
 
-    assert 1.0 < first[PUBLISHED] == again[FIRST_PUBLISHED] == third[FIRST_PUBLISHED]
+    assert 1 < first[PUBLISHED] == again[FIRST_PUBLISHED] == third[FIRST_PUBLISHED]
     assert first[PUBLISHED] < again[PUBLISHED] < third[PUBLISHED]
     assert FIRST_PUBLISHED not in first
     assert RECEIVED not in again
@@ -278,7 +342,7 @@ def test_an_end_is_reported(
     sent: list[AnyReport], state: str, retval: Any, outcome: Outcome, *, requeued: bool
 ) -> None:
     """By what Celery calls the state, and what the task raised."""
-    task = make_task(**{PUBLISHED: 1.0, RECEIVED: 2.0})
+    task = make_task(**{PUBLISHED: 1_000_000, RECEIVED: 2.0})
 
     executions.begin(task)
     executions.end(task, "id", state, retval)
@@ -375,6 +439,17 @@ def test_children_are_counted_by_how_they_went(code: int, reason: str) -> None:
     assert children.exits() == children.exits() == {reason: 1}
 
 
+def test_a_child_that_billiard_has_not_yet_put_away_counts_once() -> None:
+    """It may have been reaped, and told of, while it still stands in the pool as the next one is made."""
+    children, pool = Children(), SimpleNamespace(_pool=[SimpleNamespace(_popen=SimpleNamespace(returncode=-9))])
+    for _ in range(3):
+        children._meet(pool)  # noqa: SLF001 - otherwise the hub of a worker calls it
+        assert children.exits() == {"sigkill": 1}
+        pool._pool.append(SimpleNamespace(_popen=SimpleNamespace(returncode=None)))  # noqa: SLF001 - billiard's name
+
+    assert not children.extinct
+
+
 @pytest.mark.parametrize(("ended_with_its_job", "reason"), [(False, "shrunk"), (True, "sigterm")])
 def test_a_child_of_a_pool_that_was_made_smaller_was_not_killed(ended_with_its_job: bool, reason: str) -> None:
     """Billiard terminates both it and the child of a task that is revoked."""
@@ -425,6 +500,30 @@ def worker(*, queues: tuple[str, ...] = ("q",), pool: str = "celery.concurrency.
     """Return as much of a worker as its pulse needs."""
     consumed = SimpleNamespace(amqp=SimpleNamespace(queues=SimpleNamespace(consume_from=queues)))
     return SimpleNamespace(app=consumed, pool=type("TaskPool", (), {"__module__": pool})())
+
+
+class Garbage:
+    """A request that only the garbage collector gets rid of."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_requests_are_read_whenever_garbage_is_collected() -> None:
+    """Those that are garbage are gone from Celery's set at that moment."""
+    thresholds = gc.get_threshold()
+    for allocations in range(10):
+        requests: WeakSet[Garbage] = WeakSet()
+        gc.collect()
+        gc.disable()
+        for _ in range(50):
+            requests.add(Garbage())
+        gc.set_threshold(gc.get_count()[0] + allocations)
+        gc.enable()
+        try:
+            census._members(requests)  # noqa: SLF001 - all else of a census allocates before
+        finally:
+            gc.set_threshold(*thresholds)
 
 
 def test_a_worker_that_consumes_is_well() -> None:

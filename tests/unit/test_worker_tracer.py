@@ -15,10 +15,10 @@ from celery.exceptions import Ignore, Reject
 
 from celery_observe.cause import Failure
 from celery_observe.fact import Cause, Outcome
-from celery_observe.report import AnyReport, Execution, Progress
-from celery_observe.worker import consumer, executions, instrumentation, progress
+from celery_observe.report import AnyReport, Execution, Progress, Success, whole
+from celery_observe.worker import consumer, executions, instrumentation, progress, tracer
 from celery_observe.worker.executions import surrounded
-from celery_observe.worker.headers import PUBLISHED, RECEIVED
+from celery_observe.worker.headers import ENTRY, FIRST_PUBLISHED, PUBLISHED, RECEIVED
 from celery_observe.worker.interruption import interruption
 from celery_observe.worker.reporter import Reporter, reporter
 from celery_observe.worker.tracer import observed, surround
@@ -46,14 +46,24 @@ def app() -> Iterator[Celery]:
     signals.task_failure.disconnect(failed)
 
 
-def execute(app: Celery, call: Any, *args: Any, **options: Any) -> tuple[str, Any]:
+ALONE = {
+    **dict.fromkeys(("shadow", "eta", "group_index", "chain", "callbacks"), None),
+    "replaced_task_nesting": 0,
+    "retries": 0,
+    PUBLISHED: 1_000_000,
+    RECEIVED: 2.0,
+}
+"""What Celery's messages, and we, say of a task that belongs to no workflow."""
+
+
+def execute(app: Celery, call: Any, *args: Any, said: Any = ALONE, **options: Any) -> tuple[str, Any]:
     """Execute a task as a child does; return its id and what the tracer has returned."""
     task = app.task(call, name=call.__name__, bind=True, shared=False, **options)
     trace = observed(task, build_tracer(task.name, task, app=app))
     own = str(uuid.uuid4())
     delivery = {"exchange": "", "routing_key": "q"}
     request = {"id": own, "task": task.name, "delivery_info": delivery, "hostname": "w@h", "is_eager": False}
-    return own, trace(own, args, {}, {**request, "retries": 0, PUBLISHED: 1.0, RECEIVED: 2.0})
+    return own, trace(own, args, {}, {**request, "root_id": own, **said})
 
 
 def succeed(_task: Any) -> int:
@@ -102,7 +112,7 @@ def test_each_end_is_reported(
     """With all that the message and the signals tell of it."""
     own, _ = execute(app, call)
 
-    (report,) = [each for each in sent if isinstance(each, Execution)]
+    (report,) = [whole(each) for each in sent if isinstance(each, Success | Execution)]
     assert (report.uuid, report.name, report.queue, report.hostname) == (own, call.__name__, "q", "w@h")
     assert (report.outcome, report.cause, report.requeued) == (outcome, cause, requeued)
     assert (report.published, report.received) == (1.0, 2.0)
@@ -110,6 +120,38 @@ def test_each_end_is_reported(
     assert 0 <= (report.runtime or -1) < 10
     assert reporter.errors == 0
     assert surrounded.note is None
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({}, None),
+        ({"shadow": "other", PUBLISHED: "yesterday"}, None),
+        ({"retries": 1, FIRST_PUBLISHED: 500_000}, "first_published"),
+        ({"eta": "2030-01-01T00:00:00"}, "eta"),
+        ({"group": "g", "group_index": 0}, "canvas"),
+        ({"root_id": "r"}, "canvas"),
+        ({ENTRY: "nightly"}, "entry"),
+    ],
+    ids=["alone", "renamed", "retry", "eta", "group", "tree", "entry"],
+)
+def test_a_success_is_told_in_brief_if_only_its_times_are_to_be_told(
+    app: Celery, sent: list[AnyReport], said: dict[str, Any], told: str | None
+) -> None:
+    """Whatever else there is to tell is told at length."""
+    execute(app, succeed, said={**ALONE, **said})
+
+    (report,) = [each for each in sent if isinstance(each, Success | Execution)]
+    assert report.name == said.get("shadow", "succeed")
+    assert isinstance(report, Success) == (told is None)
+    assert told is None or getattr(report, told) is not None
+
+
+def test_an_older_message_is_told_of_too(app: Celery, sent: list[AnyReport]) -> None:
+    """Though it has few of the fields."""
+    execute(app, succeed, said={})
+
+    assert [whole(each).outcome for each in sent if isinstance(each, Success | Execution)] == [Outcome.SUCCEEDED]
 
 
 def test_nothing_of_ours_goes_along_with_a_retry(app: Celery) -> None:
@@ -193,8 +235,7 @@ def test_a_task_that_is_called_in_place_is_part_of_its_caller(app: Celery, sent:
 
     execute(app, call)
 
-    (report,) = sent
-    assert isinstance(report, Execution)
+    (report,) = [whole(each) for each in sent if isinstance(each, Success | Execution)]
     assert (report.name, report.outcome, report.cause) == ("call", Outcome.SUCCEEDED, None)
 
 
@@ -218,7 +259,7 @@ def test_a_soft_limit_that_strikes_while_the_end_is_reported_is_swallowed(
     def strike(*_: Any, **__: Any) -> None:
         raise SoftTimeLimitExceeded
 
-    monkeypatch.setattr(executions, "report", strike)
+    monkeypatch.setattr(tracer, "executed", strike)
     monkeypatch.setattr(reporter, "errors", 0)
 
     _, traced = execute(app, succeed)

@@ -7,14 +7,15 @@ import msgspec
 from celery_observe.attempt import unix_time
 
 STAMP = "celery_observe_published"
-"""The header in which the signal module leaves the time of publish."""
+"""The header in which the signal module leaves the time of publish, in microseconds of Unix time."""
+_MICROSECONDS = 1_000_000
 
 
 class Headers(msgspec.Struct, gc=False):
     """The headers of a task that tell of time (`celery/app/amqp.py`, `as_task_v2`)."""
 
     eta: str | None = None
-    published: float | None = msgspec.field(default=None, name=STAMP)
+    stamp: int | None = msgspec.field(default=None, name=STAMP)
 
     @property
     def due(self) -> float | None:
@@ -24,7 +25,7 @@ class Headers(msgspec.Struct, gc=False):
     @property
     def waits_since(self) -> float | None:
         """When it was published, or is due if that is later, in Unix seconds; None without a stamp."""
-        return None if self.published is None else max(self.published, self.due or 0.0)
+        return None if self.stamp is None else max(self.stamp / _MICROSECONDS, self.due or 0.0)
 
 
 class Message(msgspec.Struct, gc=False):
