@@ -8,7 +8,7 @@ from services.worker import Worker
 Table = dict[tuple[str, str], float]
 
 ENDINGS: Table = {
-    ("add", "succeeded"): 3,
+    ("add", "succeeded"): 2,
     ("fail", "failed"): 2,
     ("retry", "retried"): 2,
     ("retry", "succeeded"): 1,
@@ -24,18 +24,23 @@ ENDINGS: Table = {
     ("reject_once", "rejected"): 1,
     ("reject_once", "succeeded"): 1,
     ("ignore", "ignored"): 1,
-    ("replace", "ignored"): 1,
     ("say", "succeeded"): 1,
     ("nobody_knows", "unregistered"): 1,
     ("work", "expired"): 1,
     ("work", "revoked"): 1,
     ("work", "terminated"): 1,
 }
-"""What `run_everything` leads to with Celery 5.7 in a prefork pool; `replace` becomes one more `add`."""
+"""What `run_everything` leads to with Celery 5.7 in a prefork pool."""
+REPLACED: Table = {("replace", "ignored"): 1, ("add", "succeeded"): 3}
+"""And what is different when `replace` was published too, which becomes one more `add`."""
 
 
 def run_everything(worker: Worker, page: Exporter) -> None:
-    """Publish tasks that end in every way."""
+    """Publish tasks that end in every way, but for `replace`.
+
+    That and what comes in its place have one id, and the start of the one may be told of after the other was published.
+    Other exporters then count it for the other.
+    """
     terminated = worker.send("work", 30)
     page.wait_for(lambda samples: samples.value("celery_task_running", task="work") == 1)
     worker.revoke(terminated, terminate=True)
@@ -48,6 +53,6 @@ def run_everything(worker: Worker, page: Exporter) -> None:
         worker.send("fail")
     for task in ("give_up", "soft_limit", "hard_limit", "kill_self", "kill_self_once", "exit_process"):
         worker.send(task)
-    for task in ("reject", "reject_once", "ignore", "replace", "say", "nobody_knows"):
+    for task in ("reject", "reject_once", "ignore", "say", "nobody_knows"):
         worker.send(task)
     worker.send("retry", 2)
