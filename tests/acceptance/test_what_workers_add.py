@@ -16,6 +16,8 @@ from services.redis import Redis
 
 OUTCOMES = "celery_task_outcomes_total"
 LABELLED = "celery_task_labelled_outcomes_total"
+SLACK = 0.1
+"""Seconds by which times of different clocks may differ."""
 Start = Callable[..., Instrumented]
 
 on_processes_and_threads = pytest.mark.parametrize("pool", ["prefork", "threads"])
@@ -43,6 +45,11 @@ def outcome(page: Samples, task: str, outcome: str) -> float:
     return page.total(OUTCOMES, task=task, outcome=outcome)
 
 
+def runtime(page: Samples, task: str) -> float:
+    """For how many seconds attempts of a task ran, all together."""
+    return page.total("celery_task_runtime_seconds_sum", task=task)
+
+
 # -- states and progress
 
 
@@ -59,8 +66,9 @@ def test_states_and_progress_show_while_the_task_runs_and_their_time_when_it_has
     assert during.value("celery_task_progress_ratio", task="charge") == 0.75
     assert during.total("celery_task_progress_age_seconds", task="charge") < 10.0
     spent = {state: after.total("celery_task_state_seconds_sum", state=state) for state in ("VALIDATING", "CHARGING")}
-    assert 0.1 < spent["VALIDATING"] < 1.5
-    assert 2.6 < spent["CHARGING"] < 4.0
+    assert spent["VALIDATING"] > 0.1
+    assert spent["CHARGING"] > 2.6
+    assert sum(spent.values()) <= runtime(after, "charge")
     assert after.total("celery_task_state_seconds_count", task="charge", queue="celery") == 2
     assert idle.value("celery_task_progress_ratio", task="charge") is None
     assert "4111 1111" not in worker.get("/metrics")[1]
@@ -92,7 +100,7 @@ def test_tasks_that_block_on_others_show_and_so_does_their_time(start: Start, po
     page = worker.wait_for(lambda page: outcome(page, "ask", "succeeded") == 1)
 
     assert page.value("celery_task_blocked_seconds_count", task="ask", queue="celery") == 1
-    assert 2.8 < page.total("celery_task_blocked_seconds_sum", task="ask") < 5.0
+    assert 2.8 < page.total("celery_task_blocked_seconds_sum", task="ask") <= runtime(page, "ask")
     worker.wait_for(lambda page: page.value("celery_task_blocked", task="ask") == 0)
     assert page.total("celery_task_blocked_seconds_count", task="work") == 0
 
@@ -108,7 +116,7 @@ def test_waiting_for_a_group_is_one_wait(start: Start) -> None:
     )
 
     assert page.total("celery_task_blocked_seconds_count", task="ask_many") == 1
-    assert 0.9 < page.total("celery_task_blocked_seconds_sum", task="ask_many") < 2.9
+    assert 0.9 < page.total("celery_task_blocked_seconds_sum", task="ask_many") <= runtime(page, "ask_many")
     assert page.value("celery_task_failures_total", task="ask_wrongly", exception="RuntimeError") == 1
 
 
@@ -168,10 +176,9 @@ def test_a_retry_waits_from_its_own_publish(start: Start) -> None:
     )
 
     assert page.value("celery_task_queue_wait_seconds_count", task="persist") == 2
-    assert page.total("celery_task_queue_wait_seconds_sum", task="persist") < 2.0
-    assert 2.0 <= page.total("celery_task_total_seconds_sum", task="persist") < 6.0
-    assert 2.0 <= page.total("celery_task_runtime_seconds_sum", task="persist", outcome="retried") < 4.0
-    assert page.total("celery_task_runtime_seconds_sum", task="persist", outcome="succeeded") < 2.0
+    waited = page.total("celery_task_queue_wait_seconds_sum", task="persist")
+    assert runtime(page, "persist") >= 2.0
+    assert waited + runtime(page, "persist") <= page.total("celery_task_total_seconds_sum", task="persist") + SLACK
 
 
 def test_a_task_that_is_executed_twice_is_counted_as_such(start: Start) -> None:

@@ -144,10 +144,7 @@ def test_a_deleted_queue_is_an_error(
     (queue,) = eventually(lambda: event_queues(rabbitmq_server, rabbitmq_url))
 
     rabbitmq_server.management("DELETE", f"queues/{queue['vhost']}/{queue['name']}")
-    seconds, message = observed.time_to_error(5)
-
-    assert seconds < 3
-    assert "deleted the event queue" in message
+    assert "deleted the event queue" in observed.time_to_error()[1]
     observed.stream.open()
     dispatch(observed.broker, "task-sent")
     assert observed.types(1) == ["task-sent"]
@@ -163,7 +160,7 @@ def test_a_connection_that_is_closed_is_an_error(
 
     rabbitmq_server.management("DELETE", f"connections/{quote(connection['name'], safe='')}")
 
-    assert "320 CONNECTION_FORCED" in observed.time_to_error(5)[1]
+    assert "320 CONNECTION_FORCED" in observed.time_to_error()[1]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +187,7 @@ def test_it_survives_its_broker(tmp_path: Path, observe: Callable[..., Observed]
     with RabbitMQ(tmp_path) as server:
         observed = observe(server.url)
         server.pause()
-        seconds, message = observed.time_to_error(15)
+        seconds, message = observed.time_to_error()
         assert seconds < 11
         assert "stalled" in message
         started = time.monotonic()
@@ -200,7 +197,7 @@ def test_it_survives_its_broker(tmp_path: Path, observe: Callable[..., Observed]
         server.resume()
         eventually(lambda: opens(observed.stream))
         server.stop()
-        assert observed.time_to_error(5)[0] < 3
+        assert "stalled" not in observed.time_to_error()[1]
         assert not opens(observed.stream)
 
         server.start()

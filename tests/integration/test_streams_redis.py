@@ -211,7 +211,7 @@ def test_it_finds_the_master_and_its_successor(redis_sentinel: Sentinel, observe
     assert observed.types(1) == ["task-sent"]
 
     redis_sentinel.master.kill()
-    observed.time_to_error(3)
+    observed.time_to_error()
     eventually(lambda: opens(observed.stream), what="the replica is promoted")
 
     dispatch(successor, "task-received")
@@ -224,10 +224,7 @@ def test_a_killed_client_is_an_error_at_once(redis_server: Redis, observe: Calla
     with redis_server.client() as client:
         client.client_kill_filter(_type="pubsub")
 
-    seconds, message = observed.time_to_error(3)
-
-    assert seconds < 2.5
-    assert "closed the connection" in message
+    assert "closed the connection" in observed.time_to_error()[1]
     observed.stream.open()
     dispatch(observed.broker, "task-sent")
     assert observed.types(1) == ["task-sent"]
@@ -241,7 +238,7 @@ def test_a_killed_server_is_an_error_at_once_until_it_is_back(
 
     redis_server.kill()
 
-    assert observed.time_to_error(3)[0] < 2.5
+    assert "closed the connection" in observed.time_to_error()[1]
     with pytest.raises(StreamError, match="refused"):
         observed.stream.open()
     redis_server.start()
@@ -255,7 +252,7 @@ def test_a_frozen_server_is_an_error_within_six_seconds(redis_server: Redis, obs
     observed = observe(redis_server.url)
 
     redis_server.pause()
-    seconds, message = observed.time_to_error(10)
+    seconds, message = observed.time_to_error()
 
     assert 3 < seconds < 6
     assert "stalled" in message
@@ -328,7 +325,7 @@ def test_a_monstrous_message_is_counted_and_ends_the_connection(
     with server.client() as client:
         client.publish(CHANNEL, b"x" * (3 * MAX_BODY_BYTES))
 
-    _, message = observed.time_to_error(5)
+    _, message = observed.time_to_error()
 
     assert "too large" in message
     assert observed.malformed == [Malformed.TOO_LARGE]

@@ -13,7 +13,7 @@ from celery_observe.errors import StreamError
 from celery_observe.event import Malformed
 from celery_observe.settings import BrokerSettings
 from celery_observe.streams import Stream, stream_for
-from services.waiting import eventually
+from services.waiting import PATIENCE, eventually
 
 
 class Observed:
@@ -37,10 +37,10 @@ class Observed:
         eventually(lambda: self.read() >= count, what=f"{count} events")
         return [event["type"] for event in self.events]
 
-    def time_to_error(self, limit: float) -> tuple[float, str]:
-        """Read until StreamError: the seconds that took, and what it says."""
+    def time_to_error(self) -> tuple[float, str]:
+        """Read until StreamError: the seconds that took, and what it says, which for a silent peer is `stalled`."""
         started = time.monotonic()
-        while (seconds := time.monotonic() - started) < limit:
+        while (seconds := time.monotonic() - started) < PATIENCE:
             try:
                 self.read()
             except StreamError as error:
