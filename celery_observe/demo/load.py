@@ -57,7 +57,7 @@ MIX = (
     (1, Visit(fulfilment.fulfil, {"city": "Llanfairpwll"})),
     (1, Visit(_remind, options={"countdown": 1.5})),
     (1, Visit(_remind, options={"countdown": 2.0, "expires": 1.0})),
-    (1, Visit(_remind, options={"countdown": 2.0, "revoke_after": 0.5})),
+    (1, Visit(_remind, options={"countdown": 4.0, "revoke_after": 0.5})),
     (2, Visit(lambda _: catalogue.resize.s("chair"))),
     (1, Visit(lambda _: catalogue.resize.s("broken"))),
     (1, Visit(lambda _: catalogue.import_feed.s(100))),
