@@ -144,7 +144,7 @@ def test_nothing_outlives_a_demo_that_was_killed(start_demo: StartDemo) -> None:
     demo.send_signal(signal.SIGKILL)
 
     assert demo.wait(timeout=5) == -signal.SIGKILL
-    eventually(lambda: not demo.family, timeout=5, what="the children's end")
+    eventually(lambda: not demo.family, what="the children's end")
     demo.assert_gone()
 
 
@@ -173,13 +173,25 @@ def test_a_child_that_dies_ends_it_with_the_reason(start_demo: StartDemo, comman
     demo.assert_gone()
 
 
+def take_the_usual_port(sock: socket.socket) -> None:
+    """Listen on it, as soon as no other test does."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+    def is_ours() -> bool:
+        with suppress(OSError):
+            if not sock.getsockname()[1]:
+                sock.bind((LOOPBACK, 9808))
+            sock.listen()
+            return True
+        return False
+
+    eventually(is_ours, 60.0, what="the usual port")
+
+
 def test_another_port_is_found_when_the_usual_one_is_taken(start_demo: StartDemo) -> None:
     """A running exporter is no hindrance."""
     with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):  # somebody else has it: as good
-            taken.bind((LOOPBACK, 9808))
-            taken.listen()
+        take_the_usual_port(taken)
         demo = start_demo("--no-prometheus")
         demo.wait_output(READY)
         demo.terminate(timeout=20)
@@ -191,12 +203,9 @@ def test_another_port_is_found_when_the_usual_one_is_taken(start_demo: StartDemo
 def test_who_takes_the_usual_port_while_it_starts_keeps_it(start_demo: StartDemo) -> None:
     """The exporter yields, and the demo goes on with another port."""
     with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         demo = start_demo("--no-prometheus")
         demo.wait_output("Starting a broker")
-        with suppress(OSError):  # somebody else was even faster: as good
-            other.bind((LOOPBACK, 9808))
-            other.listen()
+        take_the_usual_port(other)
         demo.wait_output(READY)
         demo.terminate(timeout=20)
 
