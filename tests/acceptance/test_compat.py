@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from operator import not_
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from services.exporter import Exporter, Samples
 from services.peers import CeleryExporter, Families, Flower, Peer
 from services.prometheus import Prometheus
 from services.redis import Redis
-from services.waiting import eventually
+from services.waiting import eventually, settled
 from services.worker import Worker
 
 pytestmark = pytest.mark.workers
@@ -56,6 +57,8 @@ DOWN = 'celery_worker_up{of="it"} == 0'
 Place = tuple[str, frozenset[tuple[str, str]]]
 """The name of a sample and its labels."""
 Table = dict[Place, float]
+Compared = tuple[Families, Families, dict[Place, tuple[float, float]]]
+"""Our families, theirs, and where they differ."""
 
 
 class Stage(NamedTuple):
@@ -138,19 +141,17 @@ def differences(said: Table, expected: Table) -> dict[Place, tuple[float, float]
 def compare(ours: Exporter, theirs: Peer, wrong: Table, right: Table) -> None:
     """Hold that both say the same, but for what is wrong, and what is right instead."""
 
-    def look() -> tuple[Families, Families, dict[Place, tuple[float, float]]]:
+    def look() -> Compared:
         said, own = families(theirs), families(ours)
         own = Families({name: each for name, each in own.items() if name in said})
         kept = {place: value for place, value in table(said).items() if place not in wrong}
         return own, said, differences(table(own), kept | right)
 
-    def agree() -> bool:
-        _, said, different = look()
+    def agree(compared: Compared) -> bool:
+        _, said, different = compared
         return not different and wrong.items() <= table(said).items()
 
-    with suppress(AssertionError):
-        eventually(agree, 60.0)
-    own, said, different = look()
+    own, said, different = settled(look, agree, 60.0)
     assert not different
     assert wrong.items() <= table(said).items()
     assert {name: each.type for name, each in own.items()} == {name: each.type for name, each in said.items()}
@@ -199,9 +200,7 @@ def asks_both(stage: Stage, start_prometheus: Callable[..., Prometheus]) -> None
         }
         return {name: pair for name, pair in pairs.items() if not pair[0] or pair[0] != pytest.approx(pair[1], rel=0.3)}
 
-    with suppress(AssertionError):  # said below, by name
-        eventually(lambda: not differ(), 60.0)
-    assert differ() == {}
+    assert settled(differ, not_, 60.0) == {}
     share = answers(observed, "ours", MIXIN["fails too often"])
     assert share == {of(name="add"): pytest.approx(25, rel=0.1), of(name="fail"): pytest.approx(100, rel=0.1)}
     assert answers(observed, "ours", MIXIN["under way"].replace("on (name, hostname, queue_name)", "")) == {}

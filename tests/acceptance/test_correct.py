@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 
 import celery
 import pytest
@@ -13,6 +12,7 @@ from services.celery_versions import interpreter
 from services.endings import ENDINGS, REPLACED, Table, run_everything
 from services.exporter import Exporter, Samples
 from services.redis import Redis
+from services.waiting import settled
 from services.worker import Worker
 
 OUTCOMES = "celery_task_outcomes_total"
@@ -57,9 +57,7 @@ def test_every_ending_is_what_the_page_says(
     worker.send("replace")
 
     expected = ENDINGS | REPLACED
-    with suppress(AssertionError):  # said below, with what differs
-        page.wait_for(lambda samples: table(samples, OUTCOMES, "outcome") == expected, timeout=40.0)
-    samples = page.metrics()
+    samples = settled(page.metrics, lambda samples: table(samples, OUTCOMES, "outcome") == expected, timeout=40.0)
     assert table(samples, OUTCOMES, "outcome") == expected
     assert table(samples, "celery_task_failures_total", "exception", "cause") == CAUSES
     page.wait_for(lambda samples: sum(samples.select("celery_task_running")) == 0)

@@ -137,14 +137,13 @@ def test_what_is_lost_when_the_connection_is_killed_is_counted(
     workers = [celery_worker(redis_server.url, "--heartbeat-interval", "1", pool=pool) for pool in POOLS]
     page.wait_for(lambda samples: len(samples.select("celery_worker_up")) == 2)
 
-    for worker in workers:
-        worker.pause()
-    for _ in range(400):
-        workers[0].send("work", 0.02)
-    for worker in workers:
-        worker.resume()
-    wait_for_started(page, 10)
     for _ in range(5):
+        for worker in workers:
+            worker.pause()
+        for _ in range(80):
+            workers[0].send("work", 0.02)
+        for worker in workers:
+            worker.resume()
         kill_connection(redis_server, page)
 
     samples = settle(page, 400)

@@ -27,3 +27,14 @@ def eventually(probe: Callable[[], T], timeout: float = PATIENCE, *, what: str |
             raise AssertionError(message)
         time.sleep(POLL_SECONDS)
     return answer
+
+
+def settled(probe: Callable[[], T], accepts: Callable[[T], bool], timeout: float = PATIENCE) -> T:
+    """The first answer of `probe` that `accepts` takes, or the last one of `timeout` seconds, for a test to judge.
+
+    What is asked for once more may have changed meanwhile.
+    """
+    deadline = time.monotonic() + timeout
+    while not accepts(answer := probe()) and time.monotonic() <= deadline:
+        time.sleep(POLL_SECONDS)
+    return answer
