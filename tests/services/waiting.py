@@ -19,13 +19,11 @@ def eventually(probe: Callable[[], T], timeout: float = PATIENCE, *, what: str |
     Raises:
         AssertionError: none came; says `what` was awaited, asked then if it can be, and the last answer.
     """
-    deadline = time.monotonic() + timeout
-    while not (answer := probe()):
-        if time.monotonic() > deadline:
-            awaited = what() if callable(what) else what
-            message = f"not within {timeout} s: {awaited or probe!r} (last answer: {answer!r})"
-            raise AssertionError(message)
-        time.sleep(POLL_SECONDS)
+    answer = settled(probe, bool, timeout)
+    if not answer:
+        awaited = what() if callable(what) else what
+        message = f"not within {timeout} s: {awaited or probe!r} (last answer: {answer!r})"
+        raise AssertionError(message)
     return answer
 
 
